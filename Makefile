@@ -1,0 +1,39 @@
+# make demo   sorts the example photographs and prints where the report is
+# make test   installs the test tools as well and runs the whole suite
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types browser clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/imageherd sort examples/clothing --herd demo.herd
+
+test: .venv/installed-dev browser
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+# The report is looked at in a real browser. A container running as root gets one from Debian; on a
+# desktop the browser that is there is used, and without any the screenshot test says it was skipped.
+browser:
+	@for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else echo "No chromium found: the screenshot test will be skipped."; fi
+
+clean:
+	rm -rf .venv demo.herd build dist

@@ -1,0 +1,41 @@
+"""Where tensors live: ``auto``, ``cpu``, ``cuda`` or ``mps``."""
+
+from __future__ import annotations
+
+import torch
+
+from imageherd.errors import ImageherdError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Turn a device name into a device this machine has.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"} or "cuda:N", default="auto"
+        "auto" is the GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    ImageherdError
+        If the name is not known or this machine lacks the device.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and not (kind == "cuda" and index.isdecimal())):
+        raise ImageherdError(f"device={name!r} is not known; choose one of {', '.join(DEVICES)}.")
+    if not available[kind] or (index and int(index) >= torch.cuda.device_count()):
+        present = ", ".join(d for d, there in available.items() if there)
+        raise ImageherdError(
+            f"device={name!r} was asked for, but this machine has only: {present}. "
+            "Use --device auto to take what is there."
+        )
+    return torch.device(name)
