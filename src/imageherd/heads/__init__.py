@@ -1,0 +1,57 @@
+"""Heads: what turns features into groups. Nothing heavy is imported until a head is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imageherd.heads.base import Head
+
+_WHERE = {
+    "tsp": ("imageherd.heads.tsp", "TSP"),
+    "temi": ("imageherd.heads.temi", "TEMI"),
+    "kmeans": ("imageherd.baselines", "KMeans"),
+}
+
+
+class _Heads(Mapping[str, "type[Head]"]):
+    """Method name to class, imported when looked up."""
+
+    def __getitem__(self, name: str) -> type[Head]:
+        module, attribute = _WHERE[name]
+        head: type[Head] = getattr(import_module(module), attribute)
+        return head
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_WHERE)
+
+    def __len__(self) -> int:
+        return len(_WHERE)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _WHERE
+
+
+HEADS: Mapping[str, type[Head]] = _Heads()
+"""The methods by name: "tsp", "temi", "kmeans"."""
+
+
+def load_head(folder: str | Path, *, device: str = "auto") -> Head:
+    """Read a saved head of whatever method.
+
+    Raises
+    ------
+    ImageherdError
+        If the folder holds no head this version can read.
+    """
+    from imageherd.errors import ImageherdError
+    from imageherd.heads.base import read_config
+
+    name = read_config(Path(folder))["class"]
+    for method, (_, class_name) in _WHERE.items():
+        if class_name == name:
+            return HEADS[method].load(folder, device=device)
+    raise ImageherdError(f"{folder} holds a {name} head, which this imageherd does not know.")

@@ -1,0 +1,159 @@
+"""Scaling of the features before a head sees them: fitted once, kept in the saved head.
+
+All passes over the data are in blocks of rows, so at most one scaled copy exists, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Features: TypeAlias = NDArray[np.floating[Any]]
+Scaling = Literal["none", "l2", "standard", "pca"]
+SCALINGS: tuple[str, ...] = get_args(Scaling)
+
+# Every pass works on blocks of exactly this many rows (the last one padded), so that the result
+# for a row depends neither on how many rows come with it nor on the caller's batches.
+BLOCK_ROWS = 1024
+
+
+class Scaler(nn.Module):
+    """A fitted scaling ``z = components (x - shift) * scale``, or unit rows for "l2".
+
+    Parameters
+    ----------
+    kind : {"none", "l2", "standard", "pca"}
+        "l2" makes every row √d long, which has the geometry of unit rows with values of order one
+        whatever d. "standard" gives every column mean 0 and standard deviation 1 (a constant
+        column becomes 0). "pca" centres and rotates onto the leading principal components, then
+        divides all of them by one number so that the mean variance is 1: distances keep their
+        ratios.
+    n_features : int
+        d, the columns of X.
+    n_outputs : int, optional
+        Columns of the result; less than d only for "pca".
+    """
+
+    shift: Tensor
+    scale: Tensor
+    components: Tensor
+
+    def __init__(self, kind: str, n_features: int, n_outputs: int | None = None) -> None:
+        super().__init__()
+        self.kind = kind
+        self.n_outputs = n_features if n_outputs is None else n_outputs
+        if kind == "standard":
+            self.register_buffer("shift", torch.zeros(n_features))
+            self.register_buffer("scale", torch.ones(n_features))
+        elif kind == "pca":
+            self.register_buffer("shift", torch.zeros(n_features))
+            self.register_buffer("components", torch.zeros(self.n_outputs, n_features))
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Scale a block, (b, d) to (b, n_outputs)."""
+        if self.kind == "l2":
+            length = torch.linalg.vector_norm(X, dim=1, keepdim=True)
+            return X * (X.shape[1] ** 0.5 / length.clamp_min(torch.finfo(X.dtype).tiny))
+        if self.kind == "standard":
+            return (X - self.shift) * self.scale
+        if self.kind == "pca":
+            return (X - self.shift) @ self.components.T
+        return X
+
+
+def fit_scaler(X: Features, kind: str, *, pca_variance: float = 0.8) -> Scaler:
+    """Fit a scaling to X (n, d).
+
+    Parameters
+    ----------
+    X : ndarray or memmap of shape (n, d)
+        Features, float32 or float64.
+    kind : {"none", "l2", "standard", "pca"}
+        See `Scaler`.
+    pca_variance : float, default=0.8
+        "pca" keeps the fewest components that hold this share of the variance, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `kind` is not known.
+
+    Notes
+    -----
+    "standard" takes two passes over X, "pca" two and d² numbers of memory (float64), plus an
+    eigendecomposition of O(d³).
+    """
+    if kind not in SCALINGS:
+        raise ValueError(f"scaling={kind!r} is not known; choose one of {', '.join(SCALINGS)}.")
+    d = X.shape[1]
+    if kind in ("none", "l2"):
+        return Scaler(kind, d)
+    mean = _sum_blocks(X, lambda block: block.sum(0)) / len(X)
+    if kind == "standard":
+        variance = _sum_blocks(X, lambda block: np.square(block - mean).sum(0)) / len(X)
+        deviation = np.sqrt(variance)
+        # A constant column leaves rounding, not zero: do not blow that up.
+        constant = deviation <= 1e-7 * np.maximum(1.0, np.abs(mean))
+        scaler = Scaler(kind, d)
+        scaler.shift = _float32(mean)
+        scaler.scale = _float32(np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation)))
+        return scaler
+    covariance = _sum_blocks(X, lambda block: (block - mean).T @ (block - mean)) / len(X)
+    return _principal_components(mean, covariance, pca_variance)
+
+
+def apply_scaler(scaler: Scaler, X: Features) -> Tensor:
+    """Scale the whole of X into one float32 tensor (n, n_outputs) on the CPU.
+
+    Shares memory with X where nothing changes ("none" on writable in-memory float32): the heads
+    only read it.
+    """
+    plain = isinstance(X, np.ndarray) and not isinstance(X, np.memmap)
+    if scaler.kind == "none" and plain and X.dtype == np.float32 and X.flags.writeable:
+        return torch.from_numpy(np.ascontiguousarray(X))
+    out = torch.empty((len(X), scaler.n_outputs))
+    for start in range(0, len(X), BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, len(X)))
+        out[rows] = scaler(padded_block(X, start))[: rows.stop - rows.start]
+    return out
+
+
+def padded_block(X: Features, start: int) -> Tensor:
+    """Return rows start to start + BLOCK_ROWS of X as a float32 copy, missing rows as zeros."""
+    block = torch.zeros((BLOCK_ROWS, X.shape[1]))
+    rows = X[start : start + BLOCK_ROWS]
+    block.numpy()[: len(rows)] = rows
+    return block
+
+
+def _sum_blocks(X: Features, term: Callable[[NDArray[np.float64]], Any]) -> NDArray[np.float64]:
+    total = term(np.asarray(X[:BLOCK_ROWS], dtype=np.float64))
+    for start in range(BLOCK_ROWS, len(X), BLOCK_ROWS):
+        total += term(np.asarray(X[start : start + BLOCK_ROWS], dtype=np.float64))
+    return np.asarray(total)
+
+
+def _principal_components(
+    mean: NDArray[np.float64], covariance: NDArray[np.float64], kept: float
+) -> Scaler:
+    variance, directions = np.linalg.eigh(covariance)
+    variance, directions = np.maximum(variance[::-1], 0.0), directions[:, ::-1].T
+    share = np.cumsum(variance) / max(variance.sum(), np.finfo(float).tiny)
+    n_outputs = min(int(np.searchsorted(share, kept - 1e-12)) + 1, len(mean))
+    # The sign of an eigenvector is arbitrary: make its largest entry positive.
+    largest = np.abs(directions).argmax(1)
+    directions = directions * np.sign(directions[np.arange(len(mean)), largest])[:, None]
+    size = np.sqrt(variance[:n_outputs].mean())
+    scaler = Scaler("pca", len(mean), n_outputs)
+    scaler.shift = _float32(mean)
+    scaler.components = _float32(directions[:n_outputs] / (size if size > 0 else 1.0))
+    return scaler
+
+
+def _float32(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
