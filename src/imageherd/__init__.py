@@ -1,1 +1,52 @@
-"""imageherd."""
+"""imageherd: from a pile of unlabelled images to counted, named, browsable groups."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imageherd.baselines import KMeans
+    from imageherd.counting import count_clusters
+    from imageherd.errors import ImageherdError
+    from imageherd.heads import load_head
+    from imageherd.heads.temi import TEMI
+    from imageherd.heads.tsp import TSP
+    from imageherd.herd import Herd
+    from imageherd.neighbors import NeighborGraph, knn_graph
+
+__version__ = "0.1.0"
+__all__ = [
+    "TEMI",
+    "TSP",
+    "Herd",
+    "ImageherdError",
+    "KMeans",
+    "NeighborGraph",
+    "count_clusters",
+    "knn_graph",
+    "load_head",
+]
+
+# Imported on first use: torch and ONNX Runtime take seconds, `import imageherd` should not.
+_HOMES = {
+    "Herd": "herd",
+    "ImageherdError": "errors",
+    "KMeans": "baselines",
+    "NeighborGraph": "neighbors",
+    "TEMI": "heads.temi",
+    "TSP": "heads.tsp",
+    "count_clusters": "counting",
+    "knn_graph": "neighbors",
+    "load_head": "heads",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imageherd' has no attribute {name!r}")
+    return getattr(import_module(f"imageherd.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

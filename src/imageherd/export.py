@@ -1,0 +1,188 @@
+"""A clustering for others to use: a table, vectors included, or a folder a cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from imageherd.clustering import Clustering
+from imageherd.errors import ImageherdError
+from imageherd.features.store import SHARD_ROWS, FeatureSet
+from imageherd.files import write_atomically
+from imageherd.images.folder import FolderSource
+from imageherd.progress import progress
+
+FORMATS = ("csv", "parquet", "folders")
+LINKS = ("copy", "symlink", "hardlink")
+
+
+def export(
+    clustering: Clustering,
+    items: pa.Table,
+    sources: list[FolderSource],
+    features: FeatureSet,
+    destination: Path,
+    *,
+    to: str = "csv",
+    link: str = "copy",
+) -> Path:
+    """Write `clustering` to `destination`; what is there is never overwritten.
+
+    Parameters
+    ----------
+    clustering : Clustering
+        What to write.
+    items : pyarrow.Table
+        The herd's items.
+    sources : list of FolderSource
+        Where the images are.
+    features : FeatureSet
+        The vectors that go into a Parquet file.
+    destination : Path
+        A new file, or for "folders" a new or empty folder.
+    to : {"csv", "parquet", "folders"}, default="csv"
+        "csv": every image with its cluster, unreadable ones included. "parquet": the same with
+        the features as fixed-size lists. "folders": one folder a cluster.
+    link : {"copy", "symlink", "hardlink"}, default="copy"
+        How the images get into the folders.
+
+    Raises
+    ------
+    ImageherdError
+        If `to` or `link` is not known, or `destination` is there already.
+    """
+    for value, name, allowed in ((to, "to", FORMATS), (link, "link", LINKS)):
+        if value not in allowed:
+            raise ImageherdError(f"{name}={value!r} is not known; choose {', '.join(allowed)}.")
+    taken = any(destination.iterdir()) if destination.is_dir() else os.path.lexists(destination)
+    if taken or (to != "folders" and destination.is_dir()):
+        raise ImageherdError(
+            f"{destination} exists already; export never overwrites. Name another."
+        )
+    if to == "folders":
+        _write_folders(clustering, items, sources, destination, link)
+    else:
+        table = assignments_table(clustering, items)
+        if to == "csv":
+            write_atomically(destination, lambda file: pyarrow.csv.write_csv(table, file))
+        else:
+            write_atomically(destination, lambda file: _write_parquet(table, features, file))
+    return destination
+
+
+def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
+    """Return one row an image that is still there: what it is, its cluster, or why it has none.
+
+    Columns: row, path, status, reason, uid, name, probability, second_name, taken_at, width,
+    height. An image without a cluster has nulls there.
+    """
+    items = items.filter(pa.compute.not_equal(items["status"], "deleted"))
+    rows = items["row"].to_numpy()
+    position = np.searchsorted(clustering.rows, rows)
+    position[position == len(clustering.rows)] = 0
+    missing = clustering.rows[position] != rows
+    names = clustering.names()
+    uids, seconds = clustering.uids[position], clustering.second[position]
+    return pa.table(
+        {
+            "row": items["row"],
+            "path": items["path"],
+            "status": items["status"],
+            "reason": items["reason"],
+            "uid": pa.array(uids, mask=missing),
+            "name": pa.array([names[int(uid)] for uid in uids], pa.string(), mask=missing),
+            "probability": pa.array(clustering.probability[position], mask=missing),
+            "second_name": pa.array(
+                [names.get(int(uid)) for uid in seconds], pa.string(), mask=missing
+            ),
+            "taken_at": items["taken_at"],
+            "width": items["width"],
+            "height": items["height"],
+        }
+    )
+
+
+def _write_parquet(table: pa.Table, features: FeatureSet, file: object) -> None:
+    kind = pa.list_(pa.float32(), features.dim)
+    schema = table.schema.append(pa.field("features", kind))
+    present = features.rows_present()
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(table), SHARD_ROWS):
+            part = table.slice(start, SHARD_ROWS)
+            rows = part["row"].to_numpy()
+            have = np.isin(rows, present) & (np.array(part["status"].to_pylist()) == "ok")
+            vectors = np.zeros((len(rows), features.dim), dtype=np.float32)
+            vectors[have] = features.read(rows[have])
+            column = pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.ravel()), type=kind, mask=pa.array(~have)
+            )
+            writer.write_table(part.append_column("features", column))
+
+
+def _write_folders(
+    clustering: Clustering,
+    items: pa.Table,
+    sources: list[FolderSource],
+    destination: Path,
+    link: str,
+) -> None:
+    table = items.take(pa.array(clustering.rows))
+    keys, indices = table["key"].to_pylist(), table["source"].to_pylist()
+    folders = {uid: safe_name(name) for uid, name in clustering.names().items()}
+    used: set[tuple[str, bytes]] = set()
+    gone = []
+    with progress("Exporting", len(keys)) as advance:
+        for uid, key, index in zip(clustering.uids, keys, indices, strict=True):
+            folder = destination / folders[int(uid)]
+            folder.mkdir(parents=True, exist_ok=True)
+            origin = sources[index].path(key)
+            if not origin.exists():
+                gone.append(origin)
+                continue
+            _place(origin, folder / os.fsdecode(_free_name(folder.name, key, used)), link)
+            advance(1)
+    if gone:
+        raise ImageherdError(
+            f"{len(gone)} images are no longer where they were, {gone[0]} among them; the others "
+            f"are in {destination}. Run `imageherd embed` to take note of what is gone."
+        )
+
+
+def _free_name(folder: str, key: bytes, used: set[tuple[str, bytes]]) -> bytes:
+    """Return a file name that no other image took in this folder: a.jpg, a (2).jpg, ..."""
+    name, number = key.rpartition(b"/")[2], 2
+    stem, dot, suffix = name.rpartition(b".")
+    # Many file systems take A.jpg and a.jpg for the same file.
+    while (folder, name.lower()) in used:
+        name = stem + f" ({number})".encode() + dot + suffix
+        number += 1
+    used.add((folder, name.lower()))
+    return name
+
+
+def _place(origin: Path, target: Path, link: str) -> None:
+    try:
+        if link == "copy":
+            shutil.copy2(origin, target)
+        elif link == "symlink":
+            target.symlink_to(origin.resolve())
+        else:
+            target.hardlink_to(origin.resolve())
+    except OSError as error:
+        raise ImageherdError(
+            f"{origin} cannot be put at {target} by {link}: {error.strerror}. "
+            f"{'Hard links need the same disk; use --link copy.' if link == 'hardlink' else ''}"
+        ) from error
+
+
+def safe_name(name: str) -> str:
+    """Turn a cluster's name into a folder name that every file system takes."""
+    text = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "-", name).strip(" .") or "cluster"
+    return text[:100]

@@ -1,0 +1,393 @@
+"""A herd on disk: what one project folder holds, and the only place that writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imageherd import export as export_module
+from imageherd.assignment import Assignment, place
+from imageherd.backbones import DEFAULT_BACKBONE, imagenet_class_names, load_backbone
+from imageherd.clustering import Clustering, describe, with_names
+from imageherd.counting import Count, count_clusters
+from imageherd.errors import ImageherdError
+from imageherd.evaluation import Evaluation, evaluate, read_labels
+from imageherd.features.items import Items
+from imageherd.features.pipeline import EmbedSummary, embed_source, estimate_seconds
+from imageherd.features.store import FeatureSet
+from imageherd.heads.make import make_head
+from imageherd.images.folder import FolderSource
+from imageherd.naming import ClusterName, vote_names
+from imageherd.neighbors import NeighborGraph, knn_graph
+from imageherd.project import locked, read_project, register_source, set_features
+from imageherd.versions import Versions
+
+N_NEIGHBORS = 50
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the readable images: rows (n,), X (n, d) and the key of their feature set."""
+
+    rows: NDArray[np.int64]
+    X: NDArray[np.float32]
+    key: str
+
+
+class Herd:
+    """A project folder: images known, features computed once, neighbors, clusterings, report.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder, by custom ``<name>.herd``; made by the first `embed`.
+
+    Examples
+    --------
+    >>> herd = Herd("photos.herd")                          # doctest: +SKIP
+    >>> herd.embed("photos/")                               # doctest: +SKIP
+    >>> herd.cluster(n_clusters="auto").clusters[0].name    # doctest: +SKIP
+    'sneaker'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    # ---- what is in it
+
+    @cached_property
+    def _items(self) -> Items:
+        return Items(self.path / "items")
+
+    def items(self) -> pa.Table:
+        """Return the table of all images ever seen, one row an image, in row order."""
+        read_project(self.path)
+        return self._items.table()
+
+    def features(self, key: str | None = None) -> Features:
+        """Return the features of all readable images that are still there.
+
+        Parameters
+        ----------
+        key : str, optional
+            Which feature set; the one embedded last by default.
+        """
+        key = key or read_project(self.path)["features"]
+        if key is None:
+            raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
+        items = self._items.table()
+        rows = items["row"].to_numpy()[np.array(items["status"].to_pylist()) == "ok"]
+        store = self._feature_set(key)
+        rows = rows[np.isin(rows, store.rows_present())]
+        if len(rows) == 0:
+            raise ImageherdError(
+                f"{self.path} holds no readable image with features {key}; run `imageherd embed`."
+            )
+        return Features(rows, store.read(rows), key)
+
+    def neighbors(
+        self, features: Features | None = None, *, k: int = N_NEIGHBORS, device: str = "auto"
+    ) -> NeighborGraph:
+        """Return the k-NN graph of `features` (all of the herd by default), computed once and kept.
+
+        Parameters
+        ----------
+        features : Features, optional
+            As returned by `features`.
+        k : int, default=50
+            Neighbors an image; fewer where there are fewer other images.
+        device : str, default="auto"
+            Where to compute it.
+        """
+        features = features or self.features()
+        k = min(k, len(features.rows) - 1)
+        digest = hashlib.sha256(features.rows.astype("<i8").tobytes()).hexdigest()[:12]
+        path = self.path / "neighbors" / features.key / f"k{k}-{digest}.safetensors"
+        if path.exists():
+            return NeighborGraph.load(path)
+        with locked(self.path):
+            graph = knn_graph(features.X, k, device=device)
+            graph.save(path)
+        return graph
+
+    # ---- embedding
+
+    def embed(
+        self,
+        source: str | Path | None = None,
+        *,
+        backbone: str = DEFAULT_BACKBONE,
+        device: str = "auto",
+        workers: int | None = None,
+    ) -> EmbedSummary:
+        """Compute the features of all images that have none yet.
+
+        Killed at any moment, the next call goes on where it stopped.
+
+        Parameters
+        ----------
+        source : str or Path, optional
+            A folder of images; by default all that the herd knows.
+        backbone : str, default="efficientnet-lite0"
+            See `imageherd.backbones.load_backbone`.
+        device : str, default="auto"
+            Where the backbone runs.
+        workers : int, optional
+            Decoding threads; by default as many as there are cores.
+        """
+        sources = self._sources() if source is None else [FolderSource(source)]
+        net = load_backbone(backbone, device=device)
+        summaries = []
+        with locked(self.path):
+            for one in sources:
+                index = register_source(self.path, one.uri)
+                folder = self.path / "features" / net.key
+                summaries.append(
+                    embed_source(self._items, one, index, net, folder, workers=workers)
+                )
+            set_features(self.path, net.key)
+        return _add(summaries)
+
+    def estimate(
+        self,
+        source: str | Path,
+        *,
+        backbone: str = DEFAULT_BACKBONE,
+        device: str = "auto",
+    ) -> tuple[int, float]:
+        """Return how many images of `source` have no features yet, and the seconds they will take.
+
+        Measured on a handful of them, in a second or two.
+        """
+        net = load_backbone(backbone, device=device)
+        folder = self.path / "features" / net.key
+        one = FolderSource(source)
+        sources = read_project(self.path)["sources"] if self.path.exists() else []
+        index = sources.index(one.uri) if one.uri in sources else len(sources)
+        return estimate_seconds(self._items, one, index, net, folder)
+
+    # ---- clustering
+
+    def cluster(
+        self,
+        method: str = "tsp",
+        n_clusters: int | str = "auto",
+        *,
+        name: str = "default",
+        random_state: int = 0,
+        device: str = "auto",
+        features: str | None = None,
+        **params: Any,
+    ) -> Clustering:
+        """Fit a head on the herd's features, name the clusters and keep the result as a version.
+
+        A cluster that an earlier version of `name` had too keeps its uid and the name a person
+        gave it. Killed, the same call goes on from its last checkpoint.
+
+        Parameters
+        ----------
+        method : str, default="tsp"
+            One of `imageherd.heads.HEADS`.
+        n_clusters : int or "auto", default="auto"
+            "auto" takes `imageherd.counting.count_clusters`' answer.
+        name : str, default="default"
+            What the clustering is called; a herd holds as many as you like.
+        random_state : int, default=0
+            Seed.
+        device : str, default="auto"
+            Where the head trains.
+        features : str, optional
+            Key of the feature set; the one embedded last by default.
+        **params
+            Parameters of the head.
+        """
+        data = self.features(features)
+        settings: dict[str, Any] = {"method": method, "features": data.key}
+        if n_clusters == "auto":
+            count = self.count(data, random_state=random_state)
+            settings["counted"] = {"ks": list(count.ks), "scores": [float(s) for s in count.scores]}
+            n_clusters = count.n_clusters
+        head = make_head(
+            method, n_clusters, len(data.rows), random_state=random_state, device=device, **params
+        )
+        settings["params"] = head.get_params()
+        graph = self.neighbors(data, device=device)
+        history: list[dict[str, float]] = []
+        with locked(self.path):
+            digest = hashlib.sha256(repr((sorted(settings["params"].items()), data.key)).encode())
+            digest.update(data.rows.tobytes())
+            checkpoint = self.path / "checkpoints" / f"{method}-{digest.hexdigest()[:12]}"
+            head.fit(data.X, neighbors=graph, callback=history.append, checkpoint=checkpoint)
+            found = describe(
+                data.rows,
+                data.X,
+                head.predict_proba(data.X),
+                name=name,
+                config=settings,
+                previous=self._versions(name).current(),
+            )
+            found = with_names(found, self._vote(data, found.uids))
+            return self._versions(name).write(found, head, history)
+
+    def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
+        """Estimate how many clusters there are; see `imageherd.counting.count_clusters`."""
+        features = features or self.features()
+        return count_clusters(features.X, random_state=random_state)
+
+    def clustering(self, name: str = "default") -> Clustering:
+        """Return the current version of a clustering, with the names given by a person."""
+        read_project(self.path)
+        found = self._versions(name).current()
+        if found is None:
+            known = sorted(p.parent.name for p in self.path.glob("clusterings/*/current.json"))
+            have = f"it has {', '.join(known)}" if known else "it has none yet"
+            raise ImageherdError(
+                f"{self.path} has no clustering {name!r} ({have}); run `imageherd cluster`."
+            )
+        return found
+
+    def rename(self, uid: int, text: str, *, name: str = "default") -> Clustering:
+        """Give the cluster `uid` a name of your own; it is kept when the clustering is refitted."""
+        self.clustering(name).cluster(uid)
+        if not text.strip():
+            raise ImageherdError(f"The new name of cluster {uid} is empty.")
+        with locked(self.path):
+            self._versions(name).give_name(uid, text.strip())
+        return self.clustering(name)
+
+    def assign(
+        self,
+        source: str | Path,
+        *,
+        name: str = "default",
+        reject: float = 0.01,
+        device: str = "auto",
+        workers: int | None = None,
+    ) -> Assignment:
+        """Embed the images of `source` and place those not yet clustered in existing clusters.
+
+        A new image fits nowhere if its mean similarity to its 10 nearest clustered images is below
+        the `reject` quantile of the same figure among the clustered images themselves. With
+        reject=0.01 it is set aside if it lies farther out than 99 % of them.
+
+        Parameters
+        ----------
+        source : str or Path
+            A folder of images; it becomes one of the herd's sources.
+        name : str, default="default"
+            Which clustering.
+        reject : float, default=0.01
+            Between 0 (everything is placed) and 1.
+        device, workers
+            As in `embed`.
+        """
+        if not 0 <= reject < 1:
+            raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
+        old = self.clustering(name)
+        key = old.config["features"]
+        backbone = self._feature_set(key).manifest["identity"]["backbone"]
+        self.embed(source, backbone=backbone, device=device, workers=workers)
+        data = self.features()
+        if data.key != key:
+            raise ImageherdError(
+                f"Clustering {name!r} was made on features {key}, but backbone {backbone!r} now "
+                f"gives {data.key}; run `imageherd cluster` to make it anew."
+            )
+        head = self._versions(name).head(old.version)
+        found = place(old, head, data.rows, data.X, reject=reject, device=device)
+        if len(found.rows):
+            with locked(self.path):
+                self._versions(name).write(found.clustering, head, [])
+        return found
+
+    # ---- what comes out
+
+    def report(self, path: str | Path | None = None, *, name: str = "default") -> Path:
+        """Write the HTML report of a clustering; returns its path (``report/index.html``)."""
+        from imageherd.report import write_report
+        from imageherd.report.gather import gather
+
+        clustering = self.clustering(name)
+        data = self.features(clustering.config["features"])
+        content = gather(clustering, data.rows, data.X, self._items.table(), self._sources())
+        return write_report(content, Path(path or self.path / "report" / "index.html"))
+
+    def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
+        """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.
+
+        Parameters
+        ----------
+        labels : str or Path
+            A CSV with the columns path and label, or "folder": the name of each image's folder.
+        name : str, default="default"
+            Which clustering.
+        """
+        clustering = self.clustering(name)
+        items = self._items.table().take(pa.array(clustering.rows))
+        return evaluate(clustering, read_labels(labels, items["path"].to_pylist()))
+
+    def export(
+        self,
+        destination: str | Path,
+        *,
+        to: str = "csv",
+        link: str = "copy",
+        name: str = "default",
+    ) -> Path:
+        """Write the clustering for others to use; see `imageherd.export.export`."""
+        clustering = self.clustering(name)
+        return export_module.export(
+            clustering,
+            self._items.table(),
+            self._sources(),
+            self._feature_set(clustering.config["features"]),
+            Path(destination),
+            to=to,
+            link=link,
+        )
+
+    # ---- inside
+
+    def _sources(self) -> list[FolderSource]:
+        return [
+            FolderSource(uri.removeprefix("folder:")) for uri in read_project(self.path)["sources"]
+        ]
+
+    def _versions(self, name: str) -> Versions:
+        if not re.fullmatch(r"[\w][\w .-]{0,99}", name):
+            raise ImageherdError(
+                f"{name!r} cannot be the name of a clustering: use letters, digits, spaces, "
+                "dots, dashes and underscores."
+            )
+        return Versions(self.path / "clusterings" / name)
+
+    def _vote(self, data: Features, uids: NDArray[np.int32]) -> dict[int, ClusterName]:
+        """Name the clusters by the classifier's votes, where a feature set of the herd has them."""
+        keys = [
+            data.key,
+            *sorted(p.parent.name for p in self.path.glob("features/*/manifest.json")),
+        ]
+        for key in keys:
+            store = self._feature_set(key)
+            if store.has_top5 and np.isin(data.rows, store.rows_present()).all():
+                classes, scores = store.top5(data.rows)
+                return vote_names(classes, scores, uids, imagenet_class_names())
+        return {}
+
+    def _feature_keys(self) -> list[str]:
+        return sorted(p.parent.name for p in self.path.glob("features/*/manifest.json"))
+
+    def _feature_set(self, key: str) -> FeatureSet:
+        folder = self.path / "features" / key
+        if not (folder / "manifest.json").is_file():
+            known = ", ".join(self._feature_keys()) or "none"
+            raise ImageherdError(f"{self.path} has no features {key!r}; it has {known}.")
+        return FeatureSet(folder)

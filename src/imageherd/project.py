@@ -1,0 +1,94 @@
+"""``herd.json`` — what a herd is made from — and the lock that keeps a second writer out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from imageherd.errors import ImageherdError
+from imageherd.files import read_json, write_json
+
+FORMAT = 1
+FILE = "herd.json"
+PACKAGES = ("imageherd", "numpy", "onnxruntime", "scikit-learn", "torch", "transformers")
+
+
+def read_project(herd: Path) -> dict[str, Any]:
+    """Return the contents of ``herd.json``: format, created, versions, sources, features.
+
+    Raises
+    ------
+    ImageherdError
+        If the folder holds no herd, a damaged one, or one in a newer format.
+    """
+    file = herd / FILE
+    if not file.is_file():
+        there = "is not a herd" if herd.exists() else "does not exist"
+        raise ImageherdError(
+            f"{herd} {there}; make a herd of your photos with `imageherd sort PHOTOS`."
+        )
+    try:
+        project: dict[str, Any] = read_json(file)
+        newer = project["format"] > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageherdError(f"{file} is damaged ({error}); restore it or start anew.") from error
+    if newer:
+        raise ImageherdError(
+            f"{herd} was written by a newer imageherd (format {project['format']}, this one reads "
+            f"up to {FORMAT}); update imageherd to read it."
+        )
+    return project
+
+
+def register_source(herd: Path, uri: str) -> int:
+    """Return the index of a source, adding it, and the herd itself, if they are new."""
+    project = read_project(herd) if (herd / FILE).exists() else _new_project()
+    if uri not in project["sources"]:
+        project["sources"].append(uri)
+        write_json(herd / FILE, project)
+    return int(project["sources"].index(uri))
+
+
+def set_features(herd: Path, key: str) -> None:
+    """Record which feature set is used unless another is asked for."""
+    project = read_project(herd)
+    if project["features"] != key:
+        write_json(herd / FILE, {**project, "features": key})
+
+
+@contextmanager
+def locked(herd: Path) -> Iterator[None]:
+    """Hold the herd's lock.
+
+    Raises
+    ------
+    ImageherdError
+        If another process holds it.
+    """
+    try:
+        herd.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(herd / ".lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise ImageherdError(
+            f"Another imageherd is writing {herd}; wait for it to finish."
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ImageherdError(f"{herd} is a file; a herd is a folder: name another.") from error
+
+
+def _new_project() -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "sources": [],
+        "features": None,
+    }

@@ -1,0 +1,128 @@
+"""What the report shows, gathered from a clustering, the items and the features."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from imageherd.clustering import NOWHERE, Clustering, by_centrality
+from imageherd.images.decode import UnreadableImageError, decode
+from imageherd.images.folder import FolderSource
+from imageherd.report.data import ReportCluster, ReportData
+from imageherd.report.map import layout
+
+N_MEDOIDS = 4
+N_STRIP = 12
+LONGEST = 1.5
+
+
+def gather(
+    clustering: Clustering,
+    rows: NDArray[np.int64],
+    X: NDArray[np.float32],
+    items: pa.Table,
+    sources: list[FolderSource],
+) -> ReportData:
+    """Gather what the report of `clustering` shows.
+
+    Parameters
+    ----------
+    clustering : Clustering
+        What to show; images that are gone since are left out.
+    rows, X : ndarray, shapes (n,) and (n, d)
+        The herd's features.
+    items : pyarrow.Table
+        The herd's items.
+    sources : list of FolderSource
+        Where the images are.
+    """
+    _, at, here = np.intersect1d(rows, clustering.rows, return_indices=True)
+    X = X[at]
+    uids, probability = clustering.uids[here], clustering.probability[here]
+    shown = items.take(pa.array(rows[at]))
+    status = np.array(items["status"].to_pylist())
+    unreadable = items.filter(pa.array(status == "unreadable"))
+    names = {c.uid: c for c in clustering.clusters}
+    clusters = []
+    uid_list = [c.uid for c in clustering.clusters] + [NOWHERE] * bool((uids == NOWHERE).any())
+    labels = np.searchsorted(np.sort(uid_list), uids)
+    centrality = by_centrality(X, labels, len(uid_list))
+    for uid, members in zip(sorted(uid_list), centrality, strict=True):
+        if len(members) == 0:
+            continue
+        cluster = names.get(uid)
+        doubt = members[np.argsort(probability[members], kind="stable")]
+        clusters.append(
+            ReportCluster(
+                uid=uid,
+                name=cluster.name if cluster else "fits nowhere",
+                runner_up=cluster.runner_up if cluster else None,
+                share=cluster.share if cluster else None,
+                size=len(members),
+                confidence=float(probability[members].mean()),
+                medoids=members[:N_MEDOIDS].tolist(),
+                typical=members[N_MEDOIDS : N_MEDOIDS + N_STRIP].tolist(),
+                doubtful=doubt[:N_STRIP].tolist(),
+                members=members.tolist(),
+            )
+        )
+    clusters.sort(key=lambda c: (-c.size, c.uid))
+    return ReportData(
+        title=", ".join(source.root.name for source in sources),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        settings=_settings(clustering),
+        counts={
+            "images": len(uids),
+            "clusters": sum(c.uid != NOWHERE for c in clusters),
+            "unreadable": len(unreadable),
+            "fits nowhere": int((uids == NOWHERE).sum()),
+        },
+        clusters=clusters,
+        paths=shown["path"].to_pylist(),
+        unreadable=list(
+            zip(unreadable["path"].to_pylist(), unreadable["reason"].to_pylist(), strict=True)
+        ),
+        labels=uids,
+        probability=probability,
+        xy=layout(X),
+        thumbnail=_thumbnailer(shown, sources),
+    )
+
+
+def _settings(clustering: Clustering) -> dict[str, str]:
+    config = clustering.config
+    counted = "counted" in config
+    return {
+        "method": config["method"],
+        "number of clusters": f"{len(config['uids'])} ({'counted' if counted else 'given'})",
+        "features": config["features"],
+        "seed": str(config["params"].get("random_state")),
+        "clustering": f"{clustering.name} {clustering.version}",
+    }
+
+
+def _thumbnailer(
+    items: pa.Table, sources: list[FolderSource]
+) -> Callable[[int, int], bytes | None]:
+    """Return the function that makes thumbnails: long side `px`, nothing longer than 3:2."""
+    keys, indices = items["key"].to_pylist(), items["source"].to_pylist()
+
+    def thumbnail(index: int, px: int) -> bytes | None:
+        try:
+            data = sources[indices[index]].read(keys[index])
+            image = decode(data, min_side=px).image
+        except UnreadableImageError:
+            return None
+        scale = px / min(max(image.size), LONGEST * min(image.size))
+        width, height = (min(round(side * scale), px) for side in image.size)
+        out = io.BytesIO()
+        ImageOps.fit(image, (width, height)).save(out, "JPEG", quality=80)
+        return out.getvalue()
+
+    return thumbnail

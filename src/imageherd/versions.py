@@ -1,0 +1,123 @@
+"""The versions of a clustering on disk: written once, never changed, one of them current."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imageherd.clustering import Cluster, Clustering
+from imageherd.errors import ImageherdError
+from imageherd.files import read_json, write_atomically, write_json
+from imageherd.heads import Head, load_head
+
+FORMAT = 1
+
+
+class Versions:
+    """The versions of one clustering in a herd: a folder of folders, each immutable once written.
+
+    Parameters
+    ----------
+    folder : Path
+        ``clusterings/<name>`` of the herd.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def current(self) -> Clustering | None:
+        """Read the version that counts, with the names given by a person; None if there is none."""
+        pointer = self.folder / "current.json"
+        if not pointer.exists():
+            return None
+        version = read_json(pointer)["version"]
+        folder = self.folder / version
+        try:
+            config = read_json(folder / "clusters.json")
+            table = pq.read_table(folder / "assignments.parquet")
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ImageherdError(
+                f"The clustering in {folder} cannot be read ({error}); run `imageherd cluster`."
+            ) from error
+        if config["format"] > FORMAT:
+            raise ImageherdError(
+                f"{folder} was written by a newer imageherd (format {config['format']}, this one "
+                f"reads up to {FORMAT}); update imageherd to read it."
+            )
+        given = self.given_names()
+        clusters = [Cluster(**c) for c in config.pop("clusters")]
+        del config["format"]
+        return Clustering(
+            name=self.folder.name,
+            version=version,
+            rows=table["row"].to_numpy(),
+            uids=table["uid"].to_numpy(),
+            probability=table["probability"].to_numpy(),
+            second=table["second"].to_numpy(),
+            clusters=[replace(c, name=given.get(c.uid, c.name)) for c in clusters],
+            config=config,
+        )
+
+    def head(self, version: str) -> Head:
+        """Load the head that gave this version."""
+        return load_head(self.folder / version)
+
+    def write(
+        self, clustering: Clustering, head: Head, history: Sequence[dict[str, float]]
+    ) -> Clustering:
+        """Write `clustering` as the next version and make it the one that counts."""
+        version = f"v{self._last_version() + 1:04d}"
+        temporary = self.folder / f".{version}.{os.getpid()}.tmp"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            head.save(temporary)
+            _write_table(
+                temporary / "assignments.parquet",
+                {
+                    "row": clustering.rows.astype(np.int64),
+                    "uid": clustering.uids.astype(np.int32),
+                    "probability": clustering.probability.astype(np.float32),
+                    "second": clustering.second.astype(np.int32),
+                },
+            )
+            if history:
+                keys = history[0].keys()
+                _write_table(
+                    temporary / "history.parquet", {k: [h[k] for h in history] for k in keys}
+                )
+            content = {"format": FORMAT, **clustering.config}
+            content["clusters"] = [asdict(c) for c in clustering.clusters]
+            write_json(temporary / "clusters.json", content)
+            temporary.rename(self.folder / version)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        write_json(self.folder / "current.json", {"version": version})
+        given = self.given_names()
+        named = [replace(c, name=given.get(c.uid, c.name)) for c in clustering.clusters]
+        return replace(clustering, version=version, clusters=named)
+
+    def given_names(self) -> dict[int, str]:
+        """Return the names given by a person, by uid."""
+        path = self.folder / "names.json"
+        return {int(uid): name for uid, name in read_json(path).items()} if path.exists() else {}
+
+    def give_name(self, uid: int, name: str) -> None:
+        """Record a name given by a person; it outlives refits."""
+        write_json(self.folder / "names.json", {**self.given_names(), uid: name})
+
+    def _last_version(self) -> int:
+        versions = [p.name for p in self.folder.glob("v[0-9]*")]
+        return max((int(v[1:]) for v in versions), default=0)
+
+
+def _write_table(path: Path, columns: dict[str, Any]) -> None:
+    write_atomically(path, lambda file: pq.write_table(pa.table(columns), file))
