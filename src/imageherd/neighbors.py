@@ -352,7 +352,7 @@ def _device(name: str) -> torch.device:
 
 
 def _as_features(X: ArrayLike, name: str) -> NDArray[Any]:
-    array = np.asanyarray(X)
+    array = np.asarray(X)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must be 2-D and not empty; its shape is {array.shape}.")
     if array.dtype.kind not in "fiu":
