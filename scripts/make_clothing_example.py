@@ -3,7 +3,7 @@
     python scripts/make_clothing_example.py clothing.parquet examples/clothing
 
 The table has the columns name, label and image (a struct with the JPEG file in `bytes`): the small
-version of Alexey Grigorev's clothing data set, 3,781 photographs with a short side of 240 pixels.
+version of Alexey Grigorev's clothing data set, 3,781 photographs, scaled to a short side of 240.
 The classes stay as unbalanced as they are there, the JPEG files are copied byte for byte, and the
 file names say nothing about the class.
 """
@@ -32,8 +32,9 @@ only in `imageherd evaluate`.
 | --- | ---: |
 {counts}
 
-They are a sample of the small version of the clothing data set that Alexey Grigorev collected from
-volunteers (<https://github.com/alexeygrigorev/clothing-dataset-small>), copied unchanged.
+They are a sample of the small version of the clothing data set, collected by Alexey Grigorev with
+volunteers and Tagias (<https://github.com/alexeygrigorev/clothing-dataset-small>), scaled to a short
+side of 240 pixels.
 
 Licence: CC0 1.0 Universal, a dedication to the public domain
 (<https://creativecommons.org/publicdomain/zero/1.0/>). The photographs are not covered by this
