@@ -1,0 +1,63 @@
+"""The command line: one file a verb, and what the verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imageherd.cli import assign, cluster, embed, evaluate, export, name, report, sort
+
+VERBS = {
+    "sort": sort,
+    "embed": embed,
+    "cluster": cluster,
+    "name": name,
+    "report": report,
+    "assign": assign,
+    "evaluate": evaluate,
+    "export": export,
+}
+
+app = typer.Typer(
+    name="imageherd",
+    help="From a folder of unlabelled images to counted, named, browsable groups.",
+    epilog="Start with: imageherd sort PHOTOS\n\nEach verb explains itself: imageherd sort --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help is narrower and calmer than boxes, and wraps well on a small terminal.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb, _module in VERBS.items():
+    app.command(_verb, epilog=_module.EXAMPLES, no_args_is_help=True)(getattr(_module, _verb))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"imageherd {version('imageherd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit with its code.
+
+    0: done. 1: a bug in imageherd. 2: something the user can put right. 130, 143: stopped by Ctrl-C
+    or SIGTERM. 141: the reader of the output went away.
+    """
+    app(prog_name="imageherd")

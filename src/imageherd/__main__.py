@@ -1,0 +1,6 @@
+"""``python -m imageherd``."""
+
+from imageherd.cli import main
+
+if __name__ == "__main__":
+    main()

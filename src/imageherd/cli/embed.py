@@ -1,0 +1,63 @@
+"""``imageherd embed``: images to features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imageherd.cli import checks, options, tables
+from imageherd.cli.screen import counted, duration, shown
+from imageherd.cli.session import running
+
+EXAMPLES = """\b
+Examples:
+  imageherd embed holiday/
+  imageherd embed holiday/ --herd holiday.herd --backbone facebook/dinov2-small"""
+
+
+def embed(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The folder with the images, and its folders.")
+    ],
+    herd: options.HerdOption = None,
+    backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn images into features; only those that have none yet.
+
+    Later verbs use the features embedded last.
+    """
+    home = herd or checks.default_herd(source)
+    with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
+        checks.device_name(device)
+        checks.photos_folder(source)
+        checks.new_or_own_herd(herd, source)
+
+        from imageherd.device import resolve_device
+        from imageherd.herd import Herd
+
+        resolve_device(device)
+        kept = Herd(home)
+        n_missing, seconds = kept.estimate(source, backbone=backbone, device=device)
+        if n_missing:
+            about = duration(seconds)
+            screen.remark(f"{counted(n_missing, 'image')} to embed: about {about}.")
+        summary = kept.embed(source, backbone=backbone, device=device, workers=workers)
+        screen.remark(tables.embed_line(summary))
+        bad = tables.unreadable(kept.items())
+        tables.unreadable_lines(screen, bad)
+        screen.line(shown(home))
+        screen.result(
+            {
+                "herd": home,
+                "features": kept.features().key,
+                "images": tables.embed_as_json(summary),
+                "unreadable": tables.unreadable_as_json(bad),
+            }
+        )

@@ -1,0 +1,127 @@
+"""``imageherd evaluate``: how well a clustering agrees with labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imageherd.cli import checks, options
+from imageherd.cli.screen import Screen, counted
+from imageherd.cli.session import running
+
+if TYPE_CHECKING:
+    from imageherd.evaluation import Evaluation
+
+EXAMPLES = """\b
+Examples:
+  imageherd evaluate holiday.herd --labels labels.csv
+  imageherd evaluate holiday.herd --labels folder"""
+
+# More columns than this are not readable as a matrix, whatever the terminal.
+WIDEST = 20
+LONGEST_NAME = 24
+
+
+def evaluate(
+    herd: options.HerdArgument,
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels",
+            metavar="CSV|folder",
+            help="A CSV file with the columns path and label, or the word folder if each image "
+            "lies in a folder named after its class.",
+        ),
+    ],
+    name: options.ClusteringName = "default",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare a clustering with known labels.
+
+    Prints ACC, NMI, ARI and AMI in percent, and the confusion matrix.
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
+        checks.existing_herd(herd)
+
+        from imageherd.herd import Herd
+
+        found = Herd(herd).evaluate(labels, name=name)
+        screen.table(
+            ("score", "%"), ((key.upper(), f"{100 * s:.1f}") for key, s in found.scores.items())
+        )
+        _print_left_out(screen, found)
+        screen.line("")
+        if len(found.clusters) <= _columns_that_fit(screen, found):
+            _print_matrix(screen, found)
+        else:
+            _print_lists(screen, found)
+        screen.result(
+            {
+                "herd": herd,
+                "scores": found.scores,
+                "n_images": found.n_images,
+                "n_unlabelled": found.n_unlabelled,
+                "n_nowhere": found.n_nowhere,
+                "classes": found.classes,
+                "clusters": found.clusters,
+                "confusion": found.confusion,
+            }
+        )
+
+
+def _print_left_out(screen: Screen, found: Evaluation) -> None:
+    screen.remark(f"On {counted(found.n_images, 'image')}.")
+    if found.n_unlabelled:
+        screen.remark(f"{counted(found.n_unlabelled, 'image')} without a label left out.")
+    if found.n_nowhere:
+        screen.remark(f"{counted(found.n_nowhere, 'labelled image')} that fit nowhere left out.")
+
+
+def _columns_that_fit(screen: Screen, found: Evaluation) -> int:
+    cell = max(len(str(found.confusion.max())), len(str(len(found.clusters)))) + 2
+    label = min(LONGEST_NAME, max(map(len, found.classes))) + 2
+    return min(WIDEST, (screen.out.width - label) // cell)
+
+
+def _print_matrix(screen: Screen, found: Evaluation) -> None:
+    """Print the matrix with numbered columns, and below it what the numbers stand for."""
+    screen.line("Images of each class (rows) in each cluster (columns):")
+    columns = [str(j + 1) for j in range(len(found.clusters))]
+    screen.table(
+        ("class", *columns),
+        (
+            (_short(label), *(n or "·" for n in counts.tolist()))
+            for label, counts in zip(found.classes, found.confusion, strict=True)
+        ),
+        left=("class",),
+    )
+    screen.line("")
+    screen.table(("cluster", "name"), zip(columns, found.clusters, strict=True), left=("name",))
+
+
+def _print_lists(screen: Screen, found: Evaluation) -> None:
+    """Print for each class where most of its images are: a matrix too wide, read row by row."""
+    screen.line("Where the images of each class are, largest part first:")
+
+    def parts(counts: list[int]) -> str:
+        largest = sorted(range(len(counts)), key=lambda j: (-counts[j], j))[:3]
+        shown = [f"{found.clusters[j]} {counts[j]:,}" for j in largest if counts[j]]
+        rest = sum(counts) - sum(counts[j] for j in largest)
+        return ", ".join(shown + ([f"elsewhere {rest:,}"] if rest else []))
+
+    screen.table(
+        ("class", "images", "in clusters"),
+        (
+            (_short(label), f"{sum(counts):,}", parts(counts))
+            for label, counts in zip(found.classes, found.confusion.tolist(), strict=True)
+        ),
+        left=("class", "in clusters"),
+    )
+    screen.remark("The whole matrix is in the output of --json.")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

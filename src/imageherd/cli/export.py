@@ -1,0 +1,73 @@
+"""``imageherd export``: a clustering for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imageherd.cli import checks, options
+from imageherd.cli.screen import shown
+from imageherd.cli.session import running
+from imageherd.errors import ImageherdError
+
+EXAMPLES = """\b
+Examples:
+  imageherd export holiday.herd clusters.csv
+  imageherd export holiday.herd sorted/ --to folders --link symlink"""
+
+FORMATS = ("csv", "parquet", "folders")
+LINKS = ("copy", "symlink", "hardlink")
+
+
+def export(
+    herd: options.HerdArgument,
+    destination: Annotated[
+        Path, typer.Argument(metavar="DESTINATION", help="The new file, or the new folder.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="|".join(FORMATS),
+            help="What to write: a table, a table with the features, or a folder a cluster.",
+            show_default="by DESTINATION's ending",
+        ),
+    ] = "",
+    link: Annotated[
+        str,
+        typer.Option(
+            "--link", metavar="|".join(LINKS), help="How the images get into the folders."
+        ),
+    ] = "copy",
+    name: options.ClusteringName = "default",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a clustering as a table or as folders.
+
+    Nothing is ever overwritten.
+    """
+    with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
+        kind = checks.one_of("--to", to or _by_ending(destination), FORMATS)
+        checks.one_of("--link", link, LINKS)
+        checks.existing_herd(herd)
+
+        from imageherd.herd import Herd
+
+        path = Herd(herd).export(destination, to=kind, link=link, name=name)
+        screen.line(shown(path))
+        screen.result({"herd": herd, "to": kind, "destination": path})
+
+
+def _by_ending(destination: Path) -> str:
+    ending = destination.suffix.lower().removeprefix(".")
+    if ending not in ("csv", "parquet"):
+        # Not folders by default: that could copy a disk full of images by accident.
+        raise ImageherdError(
+            f"What {shown(destination)} is to be is not clear; say --to csv, --to parquet or "
+            "--to folders."
+        )
+    return ending

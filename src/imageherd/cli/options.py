@@ -1,0 +1,100 @@
+"""Options that several verbs share, so that each reads and means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Named here, not taken from `heads` and `backbones`: those import torch, and help must be quick.
+METHODS = ("tsp", "temi", "kmeans")
+DEFAULT_METHOD = "tsp"
+DEFAULT_BACKBONE = "efficientnet-lite0"
+
+_SHOWING = "Output"
+
+HerdArgument = Annotated[
+    Path,
+    typer.Argument(metavar="HERD", help="The herd: the folder that sort or embed made."),
+]
+HerdOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--herd",
+        metavar="DIR",
+        help="Where the herd is kept.",
+        show_default="NAME.herd here, for a folder NAME",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option("--method", metavar="|".join(METHODS), help="How to cluster."),
+]
+NClusters = Annotated[
+    str,
+    typer.Option(
+        "--n-clusters", metavar="auto|N", help="How many clusters to make; auto counts them."
+    ),
+]
+Backbone = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        metavar="NAME",
+        help="What turns images into features: the bundled network, a file net.onnx, "
+        "or a vision model by its hub name or folder.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        help="Where to compute; auto takes a GPU if there is one.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same result."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="How many images are decoded at the same time.",
+        show_default="one a core",
+    ),
+]
+ClusteringName = Annotated[
+    str,
+    typer.Option("--name", metavar="NAME", help="Which clustering of the herd."),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as one JSON object; progress goes to stderr.",
+        rich_help_panel=_SHOWING,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print the result only, no progress and no remarks.",
+        rich_help_panel=_SHOWING,
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        envvar="IMAGEHERD_DEBUG",
+        help="Print the traceback of an error, and all warnings.",
+        rich_help_panel=_SHOWING,
+    ),
+]

@@ -1,0 +1,124 @@
+"""What several verbs print, and its form for machines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from imageherd.cli.screen import Screen, counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from imageherd.clustering import Clustering
+    from imageherd.features.pipeline import EmbedSummary
+
+MOST_ROWS = 40
+FEW = 3
+
+
+def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
+    """Print name, size, share of the images and confidence of each cluster, largest first.
+
+    Parameters
+    ----------
+    screen : Screen
+        Where to.
+    clustering : Clustering
+        What to print.
+    more : str
+        The command that prints all clusters, named where there are too many for a table.
+    """
+    n = len(clustering.rows)
+    screen.table(
+        ("cluster", "images", "of all", "confidence"),
+        (
+            (c.name, f"{c.size:,}", f"{c.size / n:.1%}", f"{c.confidence:.2f}")
+            for c in clustering.clusters[:MOST_ROWS]
+        ),
+        left=("cluster",),
+    )
+    rest = clustering.clusters[MOST_ROWS:]
+    if rest:
+        images = counted(sum(c.size for c in rest), "image")
+        screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
+    nowhere = int((clustering.uids < 0).sum())
+    if nowhere:
+        screen.line(f"{counted(nowhere, 'image')} fit nowhere.")
+
+
+def clustering_as_json(clustering: Clustering) -> dict[str, Any]:
+    """Return what a machine may want to know of a clustering, less the assignments."""
+    return {
+        "name": clustering.name,
+        "version": clustering.version,
+        "method": clustering.config.get("method"),
+        "n_clusters": len(clustering.clusters),
+        "n_images": len(clustering.rows),
+        "n_nowhere": int((clustering.uids < 0).sum()),
+        "clusters": [
+            {
+                "uid": c.uid,
+                "name": c.name,
+                "size": c.size,
+                "share_of_images": c.size / len(clustering.rows),
+                "confidence": c.confidence,
+                "share_of_vote": c.share,
+                "runner_up": c.runner_up,
+                "medoids": c.medoids,
+            }
+            for c in clustering.clusters
+        ],
+    }
+
+
+def embed_line(summary: EmbedSummary) -> str:
+    """Say in a line what an embedding run did."""
+    parts = [f"{counted(summary.n_images, 'image')}: {summary.n_embedded:,} embedded now"]
+    already = summary.n_images - summary.n_embedded - summary.n_copied - summary.n_unreadable
+    optional = (
+        (max(0, already), "had features already"),
+        (summary.n_copied, "known by content"),
+        (summary.n_unreadable, "unreadable"),
+        (summary.n_deleted, "no longer there"),
+    )
+    return ", ".join(parts + [f"{n:,} {what}" for n, what in optional if n]) + "."
+
+
+def embed_as_json(summary: EmbedSummary) -> dict[str, Any]:
+    """Return an embedding run's counts."""
+    return {
+        "n_images": summary.n_images,
+        "n_embedded": summary.n_embedded,
+        "n_copied": summary.n_copied,
+        "n_unreadable": summary.n_unreadable,
+        "n_deleted": summary.n_deleted,
+        "seconds": summary.seconds,
+    }
+
+
+def unreadable(items: pa.Table) -> list[tuple[str, list[str]]]:
+    """Return each reason with the display paths it keeps from being read, most frequent first."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    columns = (items[name].to_pylist() for name in ("status", "reason", "path"))
+    for status, reason, path in zip(*columns, strict=True):
+        if status == "unreadable":
+            by_reason[reason or "unknown"].append(path)
+    return sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+
+
+def unreadable_lines(screen: Screen, classes: list[tuple[str, list[str]]]) -> None:
+    """Print a line for each reason: how many files, and the first few."""
+    if not classes:
+        return
+    total = sum(len(paths) for _, paths in classes)
+    screen.remark()
+    screen.remark(f"{counted(total, 'file')} could not be read:", style="yellow")
+    for reason, paths in classes:
+        more = f" and {len(paths) - FEW:,} more" if len(paths) > FEW else ""
+        screen.remark(f"  {len(paths):,}  {reason}: {', '.join(paths[:FEW])}{more}")
+
+
+def unreadable_as_json(classes: list[tuple[str, list[str]]]) -> list[dict[str, Any]]:
+    """Return the classes of unreadable files for a machine, every path included."""
+    return [{"reason": reason, "count": len(paths), "paths": paths} for reason, paths in classes]
