@@ -33,8 +33,8 @@ only in `imageherd evaluate`.
 {counts}
 
 They are a sample of the small version of the clothing data set, collected by Alexey Grigorev with
-volunteers and Tagias (<https://github.com/alexeygrigorev/clothing-dataset-small>), scaled to a short
-side of 240 pixels.
+volunteers and Tagias (<https://github.com/alexeygrigorev/clothing-dataset-small>), scaled to a
+short side of 240 pixels.
 
 Licence: CC0 1.0 Universal, a dedication to the public domain
 (<https://creativecommons.org/publicdomain/zero/1.0/>). The photographs are not covered by this
