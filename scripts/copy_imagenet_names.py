@@ -6,6 +6,7 @@ Usage::
     python scripts/copy_imagenet_names.py wheels
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse

@@ -38,7 +38,7 @@ class Preprocessing:
         both sides for "squash".
     mode : {"crop", "squash"}, default="crop"
         "crop" keeps the proportions and loses the ends of a long image; "squash" keeps the whole
-        image and loses its proportions.
+        image (where `resize` equals `size`) and loses its proportions.
     interpolation : {"nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"}
         Pillow's filter; all but "nearest" average over the source pixels when shrinking.
         Default "bicubic".
@@ -99,6 +99,16 @@ class Preprocessing:
         std = np.array(self.std, dtype=np.float32)[:, None, None]
         return np.ascontiguousarray((pixels - mean) / std)
 
+    def with_mode(self, mode: Mode | None) -> Preprocessing:
+        """Return the same for another way of becoming square; None changes nothing.
+
+        A squashed image is resized to the input's size, so that all of it is seen.
+        """
+        if mode in (None, self.mode):
+            return self
+        resize = self.size if mode == "squash" else self.resize
+        return dataclasses.replace(self, mode=mode, resize=resize)
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         if self.mode == "squash":
             return self.resize, self.resize
@@ -106,13 +116,13 @@ class Preprocessing:
         return self.resize * width // short, self.resize * height // short
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
+        """Return the settings as plain JSON values."""
         values = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Read what `to_dict` wrote; fields with a default may be left out.
+        """Read what `to_dict` wrote: all six fields, since a wrong default would go unseen.
 
         Raises
         ------
@@ -127,8 +137,8 @@ class Preprocessing:
                 f"Preprocessing has unknown fields: {', '.join(unknown)}. "
                 f"Known are: {', '.join(sorted(known))}."
             )
-        if missing := sorted({"size", "resize"} - set(values)):
-            raise ImageherdError(f"Preprocessing lacks the field {' and '.join(missing)}.")
+        if missing := sorted(known - set(values)):
+            raise ImageherdError(f"Preprocessing lacks {', '.join(missing)}.")
         return cls(**values)
 
 
