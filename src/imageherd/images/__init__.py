@@ -1,0 +1,1 @@
+"""Where images come from: finding the files, reading them, decoding them."""
