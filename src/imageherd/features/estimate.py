@@ -1,0 +1,99 @@
+"""About how long embedding will take, measured on a few of the images themselves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imageherd.features.items import DELETED, UNREADABLE, Items
+from imageherd.features.prefetch import available_cpus
+from imageherd.features.reading import Job, read_image
+from imageherd.features.register import Source
+from imageherd.features.store import MANIFEST, present_mask, read_manifest
+from imageherd.images.folder import display_path
+
+if TYPE_CHECKING:
+    from imageherd.backbones import Backbone
+
+_IMAGES = 8
+_SECONDS = 0.6
+
+
+def estimate(
+    items: Items,
+    source: Source,
+    source_index: int,
+    backbone: Backbone,
+    feature_set_folder: Path | str,
+    *,
+    workers: int | None = None,
+) -> float:
+    """Return about how many seconds `embed_source` would take now; writes nothing.
+
+    Reads up to 8 images spread over those to do, for 0.6 s at most or one image, and runs the
+    model two or three times: under two seconds where one batch takes less than one.
+
+    Parameters
+    ----------
+    items, source, source_index, backbone, feature_set_folder, workers
+        As for `embed_source`.
+
+    Returns
+    -------
+    float
+        Seconds; 0.0 if nothing is left to do. Reading and the model are added up, as on a CPU
+        they share it; with a GPU the truth is nearer the larger of the two.
+    """
+    keys = _remaining(items, source, source_index, Path(feature_set_folder))
+    if not keys:
+        return 0.0
+    workers = workers or available_cpus()
+    sample = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _IMAGES).astype(int))]
+    started = time.perf_counter()
+    n_read = 0
+    for key in sample:
+        read_image(source, Job(-1, key, display_path(key)), backbone, {})
+        n_read += 1
+        if time.perf_counter() - started > _SECONDS:
+            break
+    reading = (time.perf_counter() - started) / n_read
+    return len(keys) * (reading / workers + _model_seconds(backbone))
+
+
+def _remaining(items: Items, source: Source, source_index: int, folder: Path) -> list[bytes]:
+    present = present_mask(read_manifest(folder)) if (folder / MANIFEST).exists() else np.zeros(0)
+    columns = ["row", "source", "key", "bytes", "mtime_ns", "status"]
+    table = items.table().select(columns)
+    done = set()
+    for row, index, key, size, mtime_ns, status in zip(
+        *(table[name].to_pylist() for name in columns), strict=True
+    ):
+        settled = status == UNREADABLE or (row < len(present) and present[row])
+        if index == source_index and status != DELETED and settled:
+            done.add((key, size, mtime_ns))
+    return [
+        entry.key
+        for entry in source.scan()
+        if not entry.reason and (entry.key, entry.size, entry.mtime_ns) not in done
+    ]
+
+
+def _model_seconds(backbone: Backbone) -> float:
+    """Seconds an image, on one image for a slow model and on a full batch for a fast one."""
+    side = backbone.preprocessing.size
+    batch = np.zeros((backbone.batch_size, 3, side, side), np.float32)
+    seconds = _timed(backbone, batch[:1])
+    if seconds < _SECONDS / 2:
+        seconds = _timed(backbone, batch[:1])
+    if seconds * len(batch) < _SECONDS:
+        seconds = _timed(backbone, batch) / len(batch)
+    return seconds
+
+
+def _timed(backbone: Backbone, batch: np.ndarray) -> float:
+    started = time.perf_counter()
+    backbone.embed(batch)
+    return time.perf_counter() - started

@@ -1,0 +1,279 @@
+"""From a source to a feature set: read, hash, decode and preprocess in threads, then the model.
+
+Rows go shard by shard in row order. Within a shard, the images that need the model are batched in
+row order into the backbone's fixed batch size and the last batch is padded, so what a batch holds
+depends on the rows alone, not on threads, timing or interruptions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imageherd.errors import ImageherdError
+from imageherd.features.batching import Batch
+from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
+from imageherd.features.prefetch import available_cpus, map_ahead
+from imageherd.features.reading import Job, Read, read_image
+from imageherd.features.register import Source, register
+from imageherd.features.writer import Block, Writer
+from imageherd.progress import Advance, progress
+
+if TYPE_CHECKING:
+    from imageherd.backbones import Backbone
+
+CHANGED = "changed while it was being read; the next run takes it up"
+NOT_FINITE = "the backbone's features of it are not finite numbers"
+
+# Preprocessed images that may wait for the model, in bytes: the bound on the pipeline's memory.
+_AHEAD_BYTES = 512 * 2**20
+
+
+@dataclass
+class EmbedSummary:
+    """What a run did.
+
+    Attributes
+    ----------
+    n_images : int
+        Images in the source now.
+    n_embedded : int
+        Images this run put through the model.
+    n_copied : int
+        Images whose vector this run copied from one with the same content.
+    n_unreadable : int
+        Images of the source that have no vector, as in `reasons`.
+    n_deleted : int
+        Images this run found gone from the source.
+    seconds : float
+        Wall-clock time.
+    reasons : list of (str, str)
+        Display path and reason of each image of the source without a vector, in row order.
+    """
+
+    n_images: int = 0
+    n_embedded: int = 0
+    n_copied: int = 0
+    n_unreadable: int = 0
+    n_deleted: int = 0
+    seconds: float = 0.0
+    reasons: list[tuple[str, str]] = field(default_factory=list)
+
+
+def embed_source(
+    items: Items,
+    source: Source,
+    source_index: int,
+    backbone: Backbone,
+    feature_set_folder: Path | str,
+    *,
+    workers: int | None = None,
+) -> EmbedSummary:
+    """Bring the items of a source up to date and embed those that have no vector yet.
+
+    Killed at any moment and run again, it redoes at most the shard in hand and ends with the same
+    bytes in every file as a run that was not interrupted. The herd's lock must be held.
+
+    Parameters
+    ----------
+    items : Items
+        The herd's items; changed and saved.
+    source : Source
+        Where the images are.
+    source_index : int
+        The source's number within the herd.
+    backbone : Backbone
+        What turns pixels into features.
+    feature_set_folder : Path
+        Where this backbone's shards go.
+    workers : int, optional
+        Threads that read and decode; by default one for each CPU this process may use.
+
+    Returns
+    -------
+    EmbedSummary
+
+    Raises
+    ------
+    ImageherdError
+        If the disk is full, the folder holds other features, or a shard on disk is damaged.
+    """
+    started = time.perf_counter()
+    workers = workers or available_cpus()
+    registration = register(items, source, source_index, workers=workers)
+    writer = Writer(Path(feature_set_folder), backbone, items.part_rows)
+    summary = EmbedSummary(n_images=registration.n_images, n_deleted=registration.n_deleted)
+    run = _Run(items, source_index, backbone, writer, summary)
+    todo = run.todo(registration.retry)
+    shards = [i for i, rows in enumerate(todo) if rows or writer.rows_of(i) != run.shard_rows(i)]
+    total = sum(len(rows) for rows in todo)
+    image_bytes = 3 * 4 * backbone.preprocessing.size**2
+    # Two batches ahead: while the model has one, the next is complete and the one after begun.
+    ahead = max(workers + 1, min(2 * backbone.batch_size + workers, _AHEAD_BYTES // image_bytes))
+
+    def read(job: Job) -> Read:
+        return read_image(source, job, backbone, run.row_of_content)
+
+    with (
+        progress("Embedding", total, "images") as advance,
+        closing(map_ahead(read, run.jobs(shards, todo), workers=workers, ahead=ahead)) as results,
+    ):
+        for index in shards:
+            run.embed_shard(index, todo[index], results, advance)
+    summary.reasons = run.reasons()
+    summary.n_unreadable = len(summary.reasons)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+class _Run:
+    """One run over one source: what is shared from shard to shard."""
+
+    def __init__(
+        self,
+        items: Items,
+        source_index: int,
+        backbone: Backbone,
+        writer: Writer,
+        summary: EmbedSummary,
+    ) -> None:
+        self.items, self.source_index = items, source_index
+        self.backbone, self.writer, self.summary = backbone, writer, summary
+        self.failed: dict[int, str] = {}
+        if len(writer.present) > items.n_rows:
+            raise ImageherdError(
+                f"{writer.folder} has vectors for {len(writer.present)} rows, but {items.folder} "
+                f"has {items.n_rows} rows: one of the two was replaced by an older copy."
+            )
+        # The lowest row, so that a resumed run copies from a row with the same bytes.
+        self.row_of_content: dict[str, int] = {}
+        hashes = items.table()["content_hash"].to_pylist()
+        for row in np.flatnonzero(writer.present).tolist():
+            if hashes[row] is not None:
+                self.row_of_content.setdefault(hashes[row], row)
+
+    def shard_rows(self, index: int) -> int:
+        rows = self.items.part_rows
+        return min(rows, self.items.n_rows - index * rows)
+
+    def todo(self, retry: list[int]) -> list[list[int]]:
+        """Return, for each shard, the rows of this source that lack a vector they could have."""
+        table = self.items.table()
+        status = np.array(table["status"].to_pylist(), dtype=object)
+        present = np.zeros(len(status), bool)
+        present[: len(self.writer.present)] = self.writer.present
+        wanted = (status == PENDING) | ((status == OK) & ~present)
+        wanted &= table["source"].to_numpy() == self.source_index
+        wanted[retry] = True
+        size = self.items.part_rows
+        return [
+            (np.flatnonzero(wanted[start : start + size]) + start).tolist()
+            for start in range(0, len(wanted), size)
+        ]
+
+    def jobs(self, shards: list[int], todo: list[list[int]]) -> Iterator[Job]:
+        for index in shards:
+            part = self.items.part(index) if todo[index] else []
+            first = index * self.items.part_rows
+            for row in todo[index]:
+                item = part[row - first]
+                yield Job(row, item["key"], item["path"])
+
+    def embed_shard(
+        self,
+        index: int,
+        rows: list[int],
+        results: Generator[Read, None, None],
+        advance: Advance,
+    ) -> None:
+        block = self.writer.open_block(index, self.shard_rows(index))
+        batch = Batch(self.backbone, block)
+        copies: list[tuple[int, int]] = []
+        for row in rows:
+            result = next(results)
+            if not self._readable(row, result):
+                advance(1)
+                continue
+            assert result.content_hash is not None
+            original = self.row_of_content.setdefault(result.content_hash, row)
+            if original != row:
+                copies.append((row, original))
+                self._accept(row, result, original)
+                advance(1)
+                continue
+            self._accept(row, result, original)
+            assert result.pixels is not None
+            advance(batch.add(row, result.pixels))
+        advance(batch.flush())
+        self.summary.n_embedded += batch.n_embedded
+        for row in batch.not_finite:
+            self.failed[row] = NOT_FINITE
+        self._copy(block, copies)
+        if block.changed:
+            self.writer.commit(block, self.items.save)
+        else:
+            self.items.save()
+
+    def _readable(self, row: int, result: Read) -> bool:
+        """Whether there is a picture of the row's own content; if not, say why."""
+        item = self.items.get(row)
+        known = item["content_hash"]
+        if known is not None and result.content_hash not in (known, None):
+            # The row's vectors stand for other content: let the next scan look at the file again.
+            self.items.change(row, mtime_ns=-1)
+            self.failed[row] = CHANGED
+        elif result.reason:
+            self.failed[row] = result.reason
+            if item["status"] != OK:
+                self.items.change(
+                    row,
+                    status=UNREADABLE,
+                    reason=result.reason,
+                    content_hash=result.content_hash,
+                )
+        return row not in self.failed
+
+    def _accept(self, row: int, result: Read, original: int) -> None:
+        if self.items.get(row)["status"] == OK:
+            return
+        seen = self.items.get(original)
+        new = result.pixels is not None
+        self.items.change(
+            row,
+            status=OK,
+            reason="",
+            content_hash=result.content_hash,
+            width=result.width if new else seen["width"],
+            height=result.height if new else seen["height"],
+            taken_at=result.taken_at if new else seen["taken_at"],
+        )
+
+    def _copy(self, block: Block, copies: list[tuple[int, int]]) -> None:
+        for row, original in copies:
+            vector = block.get(original) or self.writer.get(original)
+            if vector is None:
+                self.failed[row] = NOT_FINITE
+                continue
+            block.put(row, *vector)
+            self.summary.n_copied += 1
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """Return path and reason of every live row of the source without a vector."""
+        columns = ["row", "source", "path", "status", "reason"]
+        table = self.items.table().select(columns)
+        out = []
+        for row, source, path, status, reason in zip(
+            *(table[name].to_pylist() for name in columns), strict=True
+        ):
+            if source != self.source_index or status == DELETED:
+                continue
+            why = self.failed.get(row) or (reason if status == UNREADABLE else "")
+            if why:
+                out.append((path, why))
+        return out

@@ -1,0 +1,68 @@
+"""Reading one image: bytes, content hash, decoding, preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imageherd.features.register import Source
+from imageherd.images.decode import UnreadableImageError, decode
+
+if TYPE_CHECKING:
+    from imageherd.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to read."""
+
+    row: int
+    key: bytes
+    path: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """What reading one image came to; `pixels` is None if unreadable or known by its hash."""
+
+    content_hash: str | None
+    reason: str = ""
+    pixels: np.ndarray | None = None
+    width: int | None = None
+    height: int | None = None
+    taken_at: str | None = None
+
+
+def read_image(
+    source: Source, job: Job, backbone: Backbone, row_of_content: dict[str, int]
+) -> Read:
+    """Read one image once: bytes, content hash, decoding, preprocessing; runs in a thread.
+
+    Parameters
+    ----------
+    source : Source
+        Where it is.
+    job : Job
+        Which image.
+    backbone : Backbone
+        Says how to preprocess.
+    row_of_content : dict
+        Content that has its vector already is not decoded.
+    """
+    content_hash = None
+    try:
+        data = source.read(job.key)
+        content_hash = hashlib.sha256(data).hexdigest()
+        if content_hash in row_of_content:
+            return Read(content_hash)
+        decoded = decode(data, min_side=backbone.preprocessing.resize)
+        pixels = backbone.preprocessing.apply(decoded.image)
+    except UnreadableImageError as error:
+        return Read(content_hash, reason=error.reason)
+    except Exception as error:
+        error.add_note(f"while reading {job.path}")
+        raise
+    return Read(content_hash, "", pixels, decoded.width, decoded.height, decoded.taken_at)
