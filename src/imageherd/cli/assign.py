@@ -59,7 +59,8 @@ def assign(
 ) -> None:
     """Place new images in the clusters of a herd.
 
-    An image that none of them fits is set aside. The clusters stay as they are; the new images become part of the herd.
+    An image that fits none of them is set aside. The clusters stay as they are; the new images
+    become part of the herd.
     """
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         if not 0 <= reject < 1:

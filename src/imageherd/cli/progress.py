@@ -56,6 +56,8 @@ class Bars:
         try:
             yield lambda n: bars.advance(task, n)
         finally:
+            if total is None:
+                bars.update(task, total=next(t.completed for t in bars.tasks if t.id == task))
             bars.stop_task(task)
             if time.monotonic() - started < WORTH_KEEPING:
                 bars.remove_task(task)

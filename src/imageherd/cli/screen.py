@@ -14,6 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would exit with 1 here; `session.running` knows better.
+        raise BrokenPipeError
+
+
 class Screen:
     """Where a verb's output goes.
 
@@ -32,8 +38,8 @@ class Screen:
             # A terminal that cannot show a name must not end the run.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-        self.out = Console(highlight=False, markup=False, emoji=False)
-        self.err = Console(highlight=False, markup=False, emoji=False, stderr=True)
+        self.out = _Console(highlight=False, markup=False, emoji=False)
+        self.err = _Console(highlight=False, markup=False, emoji=False, stderr=True)
 
     def remark(self, text: str = "", style: str | None = None) -> None:
         """Say something that is not the result; silent with --quiet, on stderr with --json."""

@@ -1,0 +1,223 @@
+"""Each verb asks the herd for the right thing and says what came of it."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+
+def test_sort_goes_the_whole_way(run, herd, photos):
+    result = run("sort", photos)
+    assert result.exit_code == 0, result.output
+    assert [verb for verb, _, _ in herd.calls] == ["estimate", "embed", "cluster", "report"]
+    assert herd.path.name == "photos.herd"
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("6 images in ")
+    assert "2 files that cannot be read" in lines[0]
+    assert "about 2 min" in lines[1]
+    assert any(line.split() == ["sneaker", "3", "50.0%", "0.91"] for line in lines)
+    assert lines[-1] == str(herd.path / "report" / "index.html")
+
+
+def test_sort_lists_unreadable_files_by_reason(run, herd, photos):
+    out = run("sort", photos).stdout
+    assert "12 files could not be read:" in out
+    assert "11  zero bytes: bad-0.jpg, bad-1.jpg, bad-2.jpg and 8 more" in out
+    assert "1  dangling link: bad-11.jpg" in out
+
+
+def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
+    where = tmp_path / "elsewhere.herd"
+    arguments = "--n-clusters 3 --method kmeans --seed 7 --backbone b --device cpu --no-report"
+    result = run("sort", photos, "--herd", where, *arguments.split())
+    assert result.exit_code == 0, result.output
+    calls = {verb: (arguments, options) for verb, arguments, options in herd.calls}
+    assert "report" not in calls
+    assert calls["embed"] == ((photos,), {"backbone": "b", "device": "cpu"})
+    assert calls["cluster"] == (
+        ("kmeans", 3),
+        {"name": "default", "random_state": 7, "device": "cpu"},
+    )
+    assert herd.path == where
+
+
+def test_sorting_again_does_only_what_is_missing(run, herd, photos):
+    run("sort", photos, "--herd", "photos.herd")
+    herd.calls.clear()
+    result = run("sort", photos, "--herd", "photos.herd")
+    assert [verb for verb, _, _ in herd.calls] == ["estimate", "embed"]
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("change", [["--seed", "1"], ["--method", "temi"], ["--n-clusters", "3"]])
+def test_sorting_again_with_another_setting_clusters_anew(run, herd, photos, change):
+    run("sort", photos, "--herd", "photos.herd")
+    herd.calls.clear()
+    run("sort", photos, "--herd", "photos.herd", *change)
+    assert "cluster" in [verb for verb, _, _ in herd.calls]
+
+
+def test_sort_opens_the_report(run, herd, photos, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
+    run("sort", photos, "--open")
+    assert opened == [(herd.path / "report" / "index.html").resolve().as_uri()]
+
+
+def test_quiet_sort_prints_the_report_and_nothing_else(run, herd, photos):
+    result = run("sort", photos, "--quiet")
+    assert result.stdout == f"{herd.path / 'report' / 'index.html'}\n"
+    assert result.stderr == ""
+
+
+def test_embed(run, herd, photos):
+    result = run("embed", photos, "--workers", 3)
+    assert result.exit_code == 0, result.output
+    assert herd.calls[-1] == (
+        "embed",
+        (photos,),
+        {"backbone": "efficientnet-lite0", "device": "auto", "workers": 3},
+    )
+    assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
+
+
+def test_cluster_hands_parameters_to_the_head(run, made):
+    arguments = "--method temi --n-clusters 4 --name t --param n_heads=8 --param objective=wpmi"
+    result = run("cluster", made.path, *arguments.split())
+    assert result.exit_code == 0, result.output
+    _, arguments, options = made.calls[-1]
+    assert arguments == ("temi", 4)
+    assert options == {
+        "name": "t",
+        "random_state": 0,
+        "device": "auto",
+        "n_heads": 8,
+        "objective": "wpmi",
+    }
+    assert f"imageherd report {made.path} --name t" in result.stdout
+
+
+def test_name_shows_the_votes(run, made):
+    out = run("name", made.path).stdout.splitlines()
+    assert out[0].split() == ["uid", "name", "images", "votes", "runner-up"]
+    assert out[1].split() == ["1", "sneaker", "3", "80%", "boot"]
+    assert out[2].split() == ["2", "umbrella", "2"]
+
+
+def test_name_renames(run, made):
+    result = run("name", made.path, "--rename", "2=Rain = wet", "--rename", "1=Shoes")
+    assert [c[1] for c in made.calls if c[0] == "rename"] == [(2, "Rain = wet"), (1, "Shoes")]
+    assert "Rain = wet" in result.stdout
+
+
+def test_a_wrong_uid_renames_nothing(run, made):
+    result = run("name", made.path, "--rename", "1=Shoes", "--rename", "9=Hats")
+    assert result.exit_code == 2
+    assert "no cluster 9" in result.stderr
+    assert made.calls == []
+
+
+def test_report_writes_where_it_is_told(run, made, tmp_path):
+    result = run("report", made.path, "--output", tmp_path / "r.html")
+    assert result.stdout.strip() == str(tmp_path / "r.html")
+
+
+def test_assign_counts_and_lists_what_fits_nowhere(run, made, photos):
+    result = run("assign", made.path, photos, "--reject", 0.05, "--output", "placed.csv")
+    assert result.exit_code == 0, result.output
+    assert made.calls[0][2]["reject"] == 0.05
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["sneaker", "2"] in rows
+    assert ["fits", "nowhere", "1"] in rows
+    assert "5.jpg (similarity 0.10)" in result.stdout
+    with Path("placed.csv").open(encoding="utf-8") as file:
+        placed = list(csv.DictReader(file))
+    assert [p["path"] for p in placed] == ["3.jpg", "4.jpg", "5.jpg"]
+    assert [p["cluster"] for p in placed] == ["sneaker", "sneaker", "fits nowhere"]
+
+
+def evaluation(n: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        scores={"acc": 0.5, "nmi": 0.25, "ari": 0.125, "ami": 0.0625},
+        confusion=np.diag(np.arange(1, n + 1)),
+        classes=[f"class {i}" for i in range(n)],
+        clusters=[f"cluster {i}" for i in range(n)],
+        n_images=10,
+        n_unlabelled=2,
+        n_nowhere=1,
+    )
+
+
+def test_evaluate_prints_scores_and_matrix(run, made):
+    made.evaluation = evaluation(3)
+    result = run("evaluate", made.path, "--labels", "folder")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["ACC", "50.0"] in rows
+    assert ["class", "1", "·", "2", "·"] in rows
+    assert "2 images without a label" in result.stdout
+
+
+@pytest.mark.parametrize("width", ["60", "200"])
+def test_evaluate_stays_readable_with_many_clusters(run, made, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    made.evaluation = evaluation(100)
+    out = run("evaluate", made.path, "--labels", "folder").stdout
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= int(width)
+    assert any(
+        line.split() == ["class", "99", "100", "cluster", "99", "100"] for line in out.splitlines()
+    )
+
+
+def test_export_takes_the_format_from_the_ending(run, made):
+    for destination, given, expected in (
+        ("a.parquet", [], "parquet"),
+        ("a.csv", [], "csv"),
+        ("sorted", ["--to", "folders", "--link", "symlink"], "folders"),
+    ):
+        result = run("export", made.path, destination, *given)
+        assert result.exit_code == 0, result.output
+        assert made.calls[-1][2]["to"] == expected
+        assert result.stdout.strip() == destination
+    assert made.calls[-1][2]["link"] == "symlink"
+
+
+def test_every_verb_speaks_json_and_nothing_but(run, made, photos):
+    made.evaluation = evaluation(3)
+    for arguments in (
+        ["sort", photos, "--herd", made.path],
+        ["embed", photos, "--herd", made.path],
+        ["cluster", made.path],
+        ["name", made.path],
+        ["report", made.path],
+        ["assign", made.path, photos],
+        ["evaluate", made.path, "--labels", "folder"],
+        ["export", made.path, "a.csv"],
+    ):
+        result = run(*arguments, "--json")
+        assert result.exit_code == 0, (arguments, result.output)
+        value = json.loads(result.stdout)
+        assert value["herd"] == str(made.path), arguments
+    assert value == {"herd": str(made.path), "to": "csv", "destination": "a.csv"}
+
+
+def test_a_table_of_very_many_clusters_is_cut_and_says_so(run, made, monkeypatch):
+    from imageherd.clustering import Cluster, Clustering
+
+    many = Clustering(
+        "default",
+        "v0001",
+        np.arange(200),
+        np.arange(200, dtype=np.int32),
+        np.ones(200, dtype=np.float32),
+        np.ones(200, dtype=np.int32),
+        [Cluster(i, f"name {i}", 1, 1.0, [i]) for i in range(200)],
+    )
+    monkeypatch.setattr(made, "cluster", lambda *a, **k: many)
+    monkeypatch.setattr(
+        made, "features", lambda: SimpleNamespace(rows=np.arange(200), key="lite0-abc")
+    )
+    out = run("cluster", made.path).stdout
+    assert "... and 160 smaller clusters with 160 images: imageherd name" in out
