@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imageherd.clustering import NOWHERE, Clustering, extended, top_two
-from imageherd.heads import Head
+from imageherd.heads.base import Head
 from imageherd.neighbors import knn_graph, knn_query
 
 N_NEIGHBORS = 10
@@ -73,8 +73,9 @@ def place(
     new = ~np.isin(rows, clustering.rows)
     inside = np.isin(rows, clustering.rows[clustering.uids != NOWHERE])
     k = min(N_NEIGHBORS, int(inside.sum()) - 1)
-    threshold, similarity = -1.0, np.empty(0, dtype=np.float32)
-    uids, probability, second = (np.empty(0, dtype=t) for t in (np.int32, np.float32, np.int32))
+    threshold = -1.0
+    similarity = probability = np.empty(0, dtype=np.float32)
+    uids = second = np.empty(0, dtype=np.int32)
     if new.any():
         columns = clustering.config["uids"]
         uids, probability, second = top_two(head.predict_proba(X[new]), columns)

@@ -20,8 +20,9 @@ from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count, count_clusters
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
+from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import Items
-from imageherd.features.pipeline import EmbedSummary, embed_source, estimate_seconds
+from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.features.store import FeatureSet
 from imageherd.heads.make import make_head
 from imageherd.images.folder import FolderSource
@@ -122,20 +123,20 @@ class Herd:
 
     def embed(
         self,
-        source: str | Path | None = None,
+        source: str | Path,
         *,
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
         workers: int | None = None,
     ) -> EmbedSummary:
-        """Compute the features of all images that have none yet.
+        """Compute the features of the images of `source` that have none yet.
 
         Killed at any moment, the next call goes on where it stopped.
 
         Parameters
         ----------
-        source : str or Path, optional
-            A folder of images; by default all that the herd knows.
+        source : str or Path
+            A folder of images; it becomes one of the herd's sources.
         backbone : str, default="efficientnet-lite0"
             See `imageherd.backbones.load_backbone`.
         device : str, default="auto"
@@ -143,18 +144,14 @@ class Herd:
         workers : int, optional
             Decoding threads; by default as many as there are cores.
         """
-        sources = self._sources() if source is None else [FolderSource(source)]
+        folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
-        summaries = []
         with locked(self.path):
-            for one in sources:
-                index = register_source(self.path, one.uri)
-                folder = self.path / "features" / net.key
-                summaries.append(
-                    embed_source(self._items, one, index, net, folder, workers=workers)
-                )
+            index = register_source(self.path, folder.uri)
+            shards = self.path / "features" / net.key
+            summary = embed_source(self._items, folder, index, net, shards, workers=workers)
             set_features(self.path, net.key)
-        return _add(summaries)
+        return summary
 
     def estimate(
         self,
@@ -162,17 +159,15 @@ class Herd:
         *,
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
-    ) -> tuple[int, float]:
-        """Return how many images of `source` have no features yet, and the seconds they will take.
-
-        Measured on a handful of them, in a second or two.
-        """
+        workers: int | None = None,
+    ) -> float:
+        """Return about how many seconds `embed` would take, measured on a handful of its images."""
+        folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
-        folder = self.path / "features" / net.key
-        one = FolderSource(source)
-        sources = read_project(self.path)["sources"] if self.path.exists() else []
-        index = sources.index(one.uri) if one.uri in sources else len(sources)
-        return estimate_seconds(self._items, one, index, net, folder)
+        known = read_project(self.path)["sources"] if self.path.exists() else []
+        index = known.index(folder.uri) if folder.uri in known else len(known)
+        shards = self.path / "features" / net.key
+        return estimate_embedding(self._items, folder, index, net, shards, workers=workers)
 
     # ---- clustering
 
@@ -216,16 +211,20 @@ class Herd:
             settings["counted"] = {"ks": list(count.ks), "scores": [float(s) for s in count.scores]}
             n_clusters = count.n_clusters
         head = make_head(
-            method, n_clusters, len(data.rows), random_state=random_state, device=device, **params
+            method,
+            int(n_clusters),
+            len(data.rows),
+            random_state=random_state,
+            device=device,
+            **params,
         )
         settings["params"] = head.get_params()
         graph = self.neighbors(data, device=device)
-        history: list[dict[str, float]] = []
         with locked(self.path):
             digest = hashlib.sha256(repr((sorted(settings["params"].items()), data.key)).encode())
             digest.update(data.rows.tobytes())
             checkpoint = self.path / "checkpoints" / f"{method}-{digest.hexdigest()[:12]}"
-            head.fit(data.X, neighbors=graph, callback=history.append, checkpoint=checkpoint)
+            head.fit(data.X, neighbors=graph, checkpoint=checkpoint)
             found = describe(
                 data.rows,
                 data.X,
@@ -235,7 +234,7 @@ class Herd:
                 previous=self._versions(name).current(),
             )
             found = with_names(found, self._vote(data, found.uids))
-            return self._versions(name).write(found, head, history)
+            return self._versions(name).write(found, head, head.history_)
 
     def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
         """Estimate how many clusters there are; see `imageherd.counting.count_clusters`."""
@@ -357,9 +356,7 @@ class Herd:
     # ---- inside
 
     def _sources(self) -> list[FolderSource]:
-        return [
-            FolderSource(uri.removeprefix("folder:")) for uri in read_project(self.path)["sources"]
-        ]
+        return [FolderSource.from_uri(uri) for uri in read_project(self.path)["sources"]]
 
     def _versions(self, name: str) -> Versions:
         if not re.fullmatch(r"[\w][\w .-]{0,99}", name):
@@ -371,15 +368,14 @@ class Herd:
 
     def _vote(self, data: Features, uids: NDArray[np.int32]) -> dict[int, ClusterName]:
         """Name the clusters by the classifier's votes, where a feature set of the herd has them."""
-        keys = [
-            data.key,
-            *sorted(p.parent.name for p in self.path.glob("features/*/manifest.json")),
-        ]
-        for key in keys:
+        for key in [data.key, *self._feature_keys()]:
             store = self._feature_set(key)
             if store.has_top5 and np.isin(data.rows, store.rows_present()).all():
                 classes, scores = store.top5(data.rows)
-                return vote_names(classes, scores, uids, imagenet_class_names())
+                names: dict[int, ClusterName] = vote_names(
+                    classes, scores, uids, imagenet_class_names()
+                )
+                return names
         return {}
 
     def _feature_keys(self) -> list[str]:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from imageherd.clustering import Cluster, Clustering
 from imageherd.errors import ImageherdError
 from imageherd.files import read_json, write_atomically, write_json
-from imageherd.heads import Head, load_head
+from imageherd.heads import load_head
+from imageherd.heads.base import Head
 
 FORMAT = 1
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
-from imageherd.heads import HEADS, Head
+from imageherd.heads import HEADS
+from imageherd.heads.base import Head
 
 
 def make_head(
