@@ -66,7 +66,7 @@ def running(
             reporting(reporter) if reporter else nullcontext(),
         ):
             yield screen
-    except (typer.Exit, typer.Abort, typer.TyperException):
+    except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt as error:
         _say_stopped(screen, herd)
