@@ -1,0 +1,131 @@
+"""Where a Hugging Face model lies on this machine, or how to get it here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import huggingface_hub
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from imageherd.errors import ImageherdError
+
+INDEX = "model.safetensors.index.json"
+FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model*.safetensors",
+    INDEX,
+]
+# A network that drops packets must not look like a program that hangs.
+TIMEOUT_SECONDS = 10.0
+
+
+class ModelFolder(NamedTuple):
+    """A model on this machine: its folder, its commit if from the hub, its weight files."""
+
+    folder: Path
+    revision: str | None
+    weights: list[Path]
+
+
+def find_model(name: str) -> ModelFolder:
+    """Find a model as a folder, else in the Hugging Face cache, else download it there.
+
+    Parameters
+    ----------
+    name : str
+        A folder, or a hub name such as "facebook/dinov2-small". A cached model is taken as it is:
+        the network is asked only for what is not there.
+
+    Raises
+    ------
+    ImageherdError
+        If the folder lacks a part, the hub does not have the model or will not give it, or the
+        hub cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelFolder(folder, None, weight_files(folder))
+    try:
+        cached = _snapshot(name, local_files_only=True)
+        return ModelFolder(cached, cached.name, weight_files(cached))
+    except (OSError, ImageherdError):
+        downloaded = _download(name)
+    return ModelFolder(downloaded, downloaded.name, weight_files(downloaded))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the safetensors files of a model folder, after checking that nothing is missing.
+
+    Raises
+    ------
+    ImageherdError
+        If ``config.json`` or a weight file is not there, or the weights are pickled only.
+    """
+    names = ["model.safetensors"]
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = sorted(
+                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ImageherdError(f"{index} is damaged; get it again.") from error
+    missing = [part for part in ("config.json", *names) if not (folder / part).is_file()]
+    if (
+        "config.json" not in missing
+        and any(folder.glob("*.bin"))
+        and "model.safetensors" in missing
+    ):
+        raise _pickled(str(folder))
+    if missing:
+        raise ImageherdError(f"{folder} is not a whole model: {', '.join(missing)} is not there.")
+    return [folder / part for part in names]
+
+
+def _snapshot(name: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    folder = huggingface_hub.snapshot_download(
+        name,
+        revision=revision,
+        allow_patterns=FILES,
+        etag_timeout=TIMEOUT_SECONDS,
+        local_files_only=local_files_only,
+    )
+    return Path(str(folder))
+
+
+def _download(name: str) -> Path:
+    try:
+        found = huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT_SECONDS)
+        files = [sibling.rfilename for sibling in found.siblings or []]
+        if not any(file.endswith(".safetensors") for file in files):
+            raise _pickled(name)
+        return _snapshot(name, revision=found.sha)
+    except ImageherdError:
+        raise
+    except GatedRepoError as error:
+        raise ImageherdError(
+            f"{name} is given out only to people who accepted its terms: accept them at "
+            f"https://huggingface.co/{name}, run `hf auth login`, and try again."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ImageherdError(
+            f"The Hugging Face hub has no model {name}, or it is private (`hf auth login`)."
+        ) from error
+    except Exception as error:  # every HTTP library the hub's client has used has its own errors
+        raise ImageherdError(
+            f"{name} is not on this machine and the Hugging Face hub cannot be reached: run "
+            f"`hf download {name} --local-dir {name.split('/')[-1]}` on a machine with a network, "
+            "copy that folder here and give its path as --backbone."
+        ) from error
+
+
+def _pickled(where: str) -> ImageherdError:
+    return ImageherdError(
+        f"{where} has no safetensors weights, and pickled ones (.bin) are never opened, since "
+        "they can run code; load it with transformers where you trust it and save it again with "
+        "save_pretrained."
+    )
