@@ -139,7 +139,9 @@ class FolderSource:
                     children = [child for child in listing if not _is_skipped(child.name)]
             except OSError as error:
                 if not key:
-                    raise ImageherdError(f"{self._shown} cannot be listed: {error}.") from error
+                    raise ImageherdError(
+                        f"{self._shown} cannot be listed: {_reason(error)}."
+                    ) from error
                 found[key] = Entry(key, 0, 0, f"a folder that cannot be listed: {_reason(error)}")
                 continue
             for child in children:
@@ -263,9 +265,9 @@ def _reason(error: OSError) -> str:
 
 def _is_folder(child: os.DirEntry[bytes]) -> bool:
     try:
-        if not child.is_dir():
+        if not child.is_dir() or _is_herd(child.name):
             return False
-        # A link may hide that it leads into a herd.
+        # A link's own name may hide that it leads to a herd.
         return not (child.is_symlink() and _is_herd(os.path.realpath(child.path)))
     except OSError:
         return False
