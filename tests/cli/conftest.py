@@ -64,7 +64,7 @@ class FakeHerd:
 
     def estimate(self, source, **options):
         self._called("estimate", source, **options)
-        return 6, 130.0
+        return 130.0
 
     def embed(self, source=None, **options):
         self.make(source)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imageherd.cli import checks, options, tables
-from imageherd.cli.screen import counted, duration, shown
+from imageherd.cli.screen import duration, shown
 from imageherd.cli.session import running
 
 EXAMPLES = """\b
@@ -44,10 +44,9 @@ def embed(
 
         resolve_device(device)
         kept = Herd(home)
-        n_missing, seconds = kept.estimate(source, backbone=backbone, device=device)
-        if n_missing:
-            about = duration(seconds)
-            screen.remark(f"{counted(n_missing, 'image')} to embed: about {about}.")
+        seconds = kept.estimate(source, backbone=backbone, device=device, workers=workers)
+        if seconds:
+            screen.remark(f"Embedding will take about {duration(seconds)}.")
         summary = kept.embed(source, backbone=backbone, device=device, workers=workers)
         screen.remark(tables.embed_line(summary))
         bad = tables.unreadable(kept.items())

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-# Named here, not taken from `heads` and `backbones`: those import torch, and help must be quick.
-METHODS = ("tsp", "temi", "kmeans")
+from imageherd.heads import HEADS
+
+METHODS = tuple(HEADS)
 DEFAULT_METHOD = "tsp"
+# Named here, not taken from `backbones`, which imports too much for a quick help.
 DEFAULT_BACKBONE = "efficientnet-lite0"
 
 _SHOWING = "Output"
