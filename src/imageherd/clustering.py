@@ -35,9 +35,8 @@ class Cluster:
         Mean probability of its members.
     medoids : list of int
         Rows of the members most similar to all the others, best first.
-    share, runner_up, runner_up_share
-        The vote behind the name, where there was one: share of the vote that the name got, the
-        second name and its share.
+    share, runner_up, runner_up_share, winner
+        The vote behind the name, where there was one; see `imageherd.naming.ClusterName`.
     """
 
     uid: int
@@ -48,6 +47,7 @@ class Cluster:
     share: float | None = None
     runner_up: str | None = None
     runner_up_share: float | None = None
+    winner: str | None = None
 
 
 @dataclass(frozen=True)

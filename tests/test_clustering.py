@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imageherd.clustering import by_centrality, describe, extended, match_uids, top_two
+from imageherd.errors import ImageherdError
+
+
+def clustering(labels, rows=None, previous=None, n_clusters=None):
+    labels = np.asarray(labels)
+    rows = np.arange(len(labels)) if rows is None else np.asarray(rows)
+    n_clusters = n_clusters or labels.max() + 1
+    probabilities = np.full((len(labels), n_clusters), 0.1, dtype=np.float32)
+    probabilities[np.arange(len(labels)), labels] = 0.8
+    X = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
+    return describe(rows, X, probabilities, name="default", config={}, previous=previous)
+
+
+def test_centrality_is_the_mean_similarity_to_all_members():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 5)).astype(np.float32)
+    X[7] = 0
+    labels = rng.integers(0, 3, size=60)
+    X64 = X.astype(np.float64)
+    unit = X64 / np.maximum(np.linalg.norm(X64, axis=1, keepdims=True), 1e-300)
+    similarity = unit @ unit.T
+    for c, members in enumerate(by_centrality(X, labels, 4)):
+        inside = np.flatnonzero(labels == c)
+        if c == 3:
+            assert len(members) == 0
+            continue
+        expected = inside[np.argsort(-similarity[np.ix_(inside, inside)].sum(1), kind="stable")]
+        assert members.tolist() == expected.tolist()
+
+
+def test_top_two_names_winner_and_second():
+    P = np.array([[0.1, 0.6, 0.3], [0.5, 0.0, 0.5]], dtype=np.float32)
+    uids, probability, second = top_two(P, [7, 8, 9])
+    assert uids.tolist() == [8, 7]
+    assert second.tolist() == [9, 9]
+    np.testing.assert_allclose(probability, [0.6, 0.5])
+
+
+def test_first_uids_go_by_size_and_empty_columns_give_no_cluster():
+    found = clustering([2, 2, 2, 0, 0, 3], n_clusters=5)
+    assert [(c.uid, c.size) for c in found.clusters] == [(1, 3), (2, 2), (3, 1)]
+    assert found.uids.tolist() == [1, 1, 1, 2, 2, 3]
+    assert len(found.config["uids"]) == 5
+    assert found.config["next_uid"] == 6
+
+
+def test_a_refit_keeps_uids_whatever_the_columns_are_called():
+    first = clustering([0] * 10 + [1] * 6 + [2] * 4)
+    refit = clustering([1] * 9 + [2] * 7 + [0] * 4, previous=first)
+    assert refit.uids.tolist() == [1] * 9 + [2] * 7 + [3] * 4
+    assert refit.config["next_uid"] == first.config["next_uid"]
+
+
+def test_a_cluster_that_is_gone_leaves_its_uid_unused():
+    first = clustering([0] * 10 + [1] * 10)
+    refit = clustering([0] * 10 + [1] * 5 + [2] * 5, previous=first)
+    assert set(refit.uids[:10]) == {1}
+    # Both halves of the old cluster 2 share exactly half of it: neither is it.
+    assert set(refit.uids[10:]) == {3, 4}
+
+
+def test_only_images_that_both_have_count():
+    first = clustering([0] * 4 + [1] * 4)
+    labels = np.array([1] * 4 + [0] * 4 + [0] * 50)
+    rows = np.arange(58)
+    uids = match_uids(labels, rows, 2, first)
+    assert uids == [2, 1]
+
+
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=60), st.randoms())
+def test_relabelling_the_same_partition_changes_no_uid(labels, random):
+    first = clustering(labels, n_clusters=5)
+    names = list(range(5))
+    random.shuffle(names)
+    again = clustering([names[c] for c in labels], n_clusters=5, previous=first)
+    assert again.uids.tolist() == first.uids.tolist()
+
+
+def test_extending_keeps_row_order_and_counts():
+    first = clustering([0, 0, 1], rows=[2, 5, 9])
+    uid = int(first.uids[0])
+    new = extended(
+        first,
+        np.array([3, 11]),
+        np.array([uid, -1], dtype=np.int32),
+        np.array([0.5, 0.2], dtype=np.float32),
+        np.array([uid, uid], dtype=np.int32),
+    )
+    assert new.rows.tolist() == [2, 3, 5, 9, 11]
+    assert new.uids.tolist() == [uid, uid, uid, int(first.uids[2]), -1]
+    assert {c.uid: c.size for c in new.clusters}[uid] == 3
+    assert new.clusters[0].medoids == first.clusters[0].medoids
+
+
+def test_an_unknown_uid_is_named():
+    with pytest.raises(ImageherdError, match=r"no cluster 9; its clusters are 1, 2"):
+        clustering([0, 1]).cluster(9)

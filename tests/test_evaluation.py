@@ -1,0 +1,55 @@
+import pytest
+from test_clustering import clustering
+
+from imageherd.errors import ImageherdError
+from imageherd.evaluation import evaluate, read_labels
+
+PATHS = ["cats/1.jpg", "cats/2.jpg", "dogs/1.jpg", "dogs/3.jpg"]
+
+
+def test_folders_are_labels():
+    assert read_labels("folder", PATHS) == ["cats", "cats", "dogs", "dogs"]
+    with pytest.raises(ImageherdError, match="No image lies in a subfolder"):
+        read_labels("folder", ["1.jpg"])
+
+
+def test_a_csv_names_paths_or_unambiguous_files(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("label,path\ncat,cats/1.jpg\ncat,2.jpg\nwrong,1.jpg\n,dogs/3.jpg\n")
+    assert read_labels(file, PATHS) == ["cat", "cat", None, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,label\na,b\n", "no column path"),
+        ("", "no column label and no column path"),
+        ("path,label\nelsewhere.jpg,b\n", "labels none of the images.*'elsewhere.jpg'"),
+        ("path,label\n", "labels none of the images"),
+    ],
+)
+def test_a_csv_that_does_not_fit_says_why(tmp_path, content, message):
+    file = tmp_path / "labels.csv"
+    file.write_text(content)
+    with pytest.raises(ImageherdError, match=message):
+        read_labels(file, PATHS)
+
+
+def test_a_missing_or_binary_file_says_so(tmp_path):
+    with pytest.raises(ImageherdError, match="cannot be read"):
+        read_labels(tmp_path / "no.csv", PATHS)
+    (tmp_path / "binary.csv").write_bytes(b"path,label\n\xff\xfe,\xff\n")
+    with pytest.raises(ImageherdError, match="UTF-8"):
+        read_labels(tmp_path / "binary.csv", PATHS)
+
+
+def test_what_has_no_label_or_no_cluster_is_left_out_and_counted():
+    found = clustering([0, 0, 0, 1, 1, 1])
+    found.uids[5] = -1
+    result = evaluate(found, ["a", "a", "b", "b", None, "b"])
+    assert (result.n_images, result.n_unlabelled, result.n_nowhere) == (4, 1, 1)
+    assert result.scores["ACC"] == pytest.approx(3 / 4)
+    assert result.confusion.tolist() == [[2, 0], [1, 1]]
+    assert result.classes == ["a", "b"]
+    with pytest.raises(ImageherdError, match="nothing to evaluate"):
+        evaluate(found, [None] * 6)

@@ -1,0 +1,68 @@
+import json
+import multiprocessing
+
+import pytest
+
+from imageherd.errors import ImageherdError
+from imageherd.project import locked, read_project, register_source, set_features
+
+
+def test_sources_get_their_index_once(tmp_path):
+    assert register_source(tmp_path, "folder:/a") == 0
+    assert register_source(tmp_path, "folder:/b") == 1
+    assert register_source(tmp_path, "folder:/a") == 0
+    set_features(tmp_path, "net-1")
+    project = read_project(tmp_path)
+    assert project["sources"] == ["folder:/a", "folder:/b"]
+    assert project["features"] == "net-1"
+    assert project["versions"]["torch"]
+
+
+def test_what_is_no_herd_says_so(tmp_path):
+    with pytest.raises(ImageherdError, match="is not a herd"):
+        read_project(tmp_path)
+    with pytest.raises(ImageherdError, match="does not exist"):
+        read_project(tmp_path / "nothing.herd")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "x"}', "{"])
+def test_a_damaged_file_says_so(tmp_path, content):
+    (tmp_path / "herd.json").write_text(content)
+    with pytest.raises(ImageherdError, match="damaged"):
+        read_project(tmp_path)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    register_source(tmp_path, "folder:/a")
+    file = tmp_path / "herd.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    with pytest.raises(ImageherdError, match="newer imageherd"):
+        read_project(tmp_path)
+
+
+def _hold(path, ready, release):
+    with locked(path):
+        ready.set()
+        release.wait(30)
+
+
+def test_a_second_writer_is_kept_out(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, ready, release))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(ImageherdError, match="Another imageherd is writing"), locked(tmp_path):
+            pass
+    finally:
+        release.set()
+        other.join()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_file_in_the_way_says_so(tmp_path):
+    (tmp_path / "photos.herd").write_text("x")
+    with pytest.raises(ImageherdError, match="is a file"), locked(tmp_path / "photos.herd"):
+        pass
