@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import threading
@@ -140,6 +141,7 @@ class World:
     def check(self, backbone=None):
         """Every fact about rows, files and vectors, recomputed file by file."""
         backbone = backbone or FakeBackbone()
+        assert not [name for name in self.snapshot() if name.endswith((".tmp", ".next"))]
         rows, features = self.rows(), self.features(backbone)
         features.verify()
         assert [item["row"] for item in rows] == list(range(len(rows)))
@@ -148,6 +150,9 @@ class World:
         live = {item["key"]: item for item in rows if item["status"] != "deleted"}
         assert len(live) == sum(item["status"] != "deleted" for item in rows)
         assert set(live) == set(self.source.files)
+        # A row stands for one content of one item: no content has two rows.
+        contents = [(item["key"], item["content_hash"]) for item in rows if item["content_hash"]]
+        assert len(contents) == len(set(contents))
         for key, (content, mtime) in self.source.files.items():
             item = live[key]
             assert (item["bytes"], item["mtime_ns"]) == (len(content), mtime)
@@ -169,6 +174,9 @@ class World:
                 assert item["reason"]
 
 
+_processes = itertools.count(10**6)
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing that touches the disk works any more."""
 
@@ -177,7 +185,8 @@ class Killed(BaseException):
 def killed_at(n):
     """Let `n` operations on the disk through, then die; yields a counter of operations."""
     counter = SimpleNamespace(n=0)
-    originals = {(os, "fsync"): os.fsync}
+    process = next(_processes)
+    originals = {(os, "fsync"): os.fsync, (os, "getpid"): os.getpid}
     originals |= {(Path, name): getattr(Path, name) for name in ("replace", "unlink")}
 
     def mortal(original):
@@ -191,6 +200,7 @@ def killed_at(n):
 
     for (owner, name), original in originals.items():
         setattr(owner, name, mortal(original))
+    os.getpid = lambda: process
     try:
         yield counter
     except Killed:

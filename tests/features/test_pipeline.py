@@ -138,6 +138,16 @@ def test_what_could_not_be_opened_is_tried_again_what_is_no_picture_is_not(world
     world.check()
 
 
+def test_an_unreadable_row_stays_without_a_vector_when_its_shard_grows(world):
+    fill(world.source, 4)
+    world.source.put("001.png", b"text")
+    world.embed()
+    world.source.put("new.png", picture(9))
+    world.embed()
+    assert world.features().rows_present().tolist() == [0, 2, 3, 4]
+    world.check()
+
+
 @pytest.mark.parametrize("n", [0, 7])
 def test_no_readable_image_at_all(world, n):
     for number in range(n):
@@ -254,8 +264,8 @@ def test_a_full_disk_is_said_with_the_folder_and_can_be_taken_up(world, monkeypa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ImageherdError, match=r"No space left while writing to .*items"):
         world.embed()
+    world.source.files.pop(b"new.png")
     with pytest.raises(ImageherdError, match=r"No space left while writing to .*second"):
-        world.source.files.pop(b"new.png")
         world.embed(FakeBackbone("second"))
     monkeypatch.undo()
     world.source.put("new.png", picture(99))
@@ -330,6 +340,19 @@ def test_map_ahead_is_ordered_bounded_and_raises_in_turn():
     n_started = len(started)
     time.sleep(0.02)
     assert len(started) == n_started <= 37
+
+
+def test_closing_map_ahead_drops_what_has_not_begun():
+    started = []
+
+    def work(n):
+        started.append(n)
+        time.sleep(0.02)
+
+    results = map_ahead(work, range(100), workers=2, ahead=60)
+    next(results)
+    results.close()
+    assert len(started) < 10
 
 
 def test_reading_goes_on_across_the_border_of_a_shard(world):

@@ -71,6 +71,25 @@ def play(world, last_act, backbone, kill):
     return world
 
 
+def test_what_a_kill_left_is_removed_even_if_its_reason_has_gone(tmp_path):
+    source = mixed_source()
+    World(tmp_path / "calm", source).embed()
+    operations = World(tmp_path / "calm", source)
+    source.put("zz.png", picture(300))
+    with killed_at(None) as counter:
+        operations.embed()
+    for n in range(counter.n):
+        source.files.pop(b"zz.png", None)
+        world = World(tmp_path / f"{n}", source)
+        world.embed()
+        source.put("zz.png", picture(300))
+        with killed_at(n):
+            world.embed()
+        source.files.pop(b"zz.png")
+        world.embed()
+        world.check()
+
+
 def test_a_second_backbone_killed_anywhere_ends_with_the_same_bytes(tmp_path):
     second = FakeBackbone("second", mixing=True, logits=False)
     calm = World(tmp_path / "calm", mixed_source())
@@ -94,7 +113,9 @@ events = st.one_of(
     st.tuples(st.just("touch"), names),
     st.tuples(st.just("move"), names, names),
     st.tuples(st.just("kill"), st.integers(0, 60)),
-    st.tuples(st.just("run")),
+    st.just(("run",)),
+    st.just(("run",)),
+    st.just(("run",)),
     st.tuples(st.just("corrupt"), st.integers(0, 3)),
 )
 

@@ -59,7 +59,7 @@ class Batch:
                 f"{(len(self.pixels), self.backbone.dim)}"
             )
         top5 = top5_of(outputs["logits"][:n]) if "logits" in outputs else None
-        finite = np.isfinite(features[:n]).all(axis=1)
+        finite = np.asarray(np.isfinite(features[:n]).all(axis=1))
         for position, row in enumerate(self.rows):
             if finite[position]:
                 self.block.put(row, features[position], None if top5 is None else top5[position])

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHANGED = "changed while it was being read; the next run takes it up"
 NOT_FINITE = "the backbone's features of it are not finite numbers"
+
+_FACTS = ("width", "height", "taken_at")
 
 # Preprocessed images that may wait for the model, in bytes: the bound on the pipeline's memory.
 _AHEAD_BYTES = 512 * 2**20
@@ -195,19 +197,20 @@ class _Run:
         block = self.writer.open_block(index, self.shard_rows(index))
         batch = Batch(self.backbone, block)
         copies: list[tuple[int, int]] = []
+        part = self.items.part(index) if rows else []
         for row in rows:
-            result = next(results)
-            if not self._readable(row, result):
+            item, result = part[row - block.first], next(results)
+            if not self._readable(item, result):
                 advance(1)
                 continue
             assert result.content_hash is not None
             original = self.row_of_content.setdefault(result.content_hash, row)
             if original != row:
                 copies.append((row, original))
-                self._accept(row, result, original)
+                self._accept(item, result, original)
                 advance(1)
                 continue
-            self._accept(row, result, original)
+            self._accept(item, result, original)
             assert result.pixels is not None
             advance(batch.add(row, result.pixels))
         advance(batch.flush())
@@ -220,10 +223,9 @@ class _Run:
         else:
             self.items.save()
 
-    def _readable(self, row: int, result: Read) -> bool:
+    def _readable(self, item: dict[str, Any], result: Read) -> bool:
         """Whether there is a picture of the row's own content; if not, say why."""
-        item = self.items.get(row)
-        known = item["content_hash"]
+        row, known = item["row"], item["content_hash"]
         if known is not None and result.content_hash not in (known, None):
             # The row's vectors stand for other content: let the next scan look at the file again.
             self.items.change(row, mtime_ns=-1)
@@ -239,20 +241,16 @@ class _Run:
                 )
         return row not in self.failed
 
-    def _accept(self, row: int, result: Read, original: int) -> None:
-        if self.items.get(row)["status"] == OK:
+    def _accept(self, item: dict[str, Any], result: Read, original: int) -> None:
+        if item["status"] == OK:
             return
-        seen = self.items.get(original)
-        new = result.pixels is not None
-        self.items.change(
-            row,
-            status=OK,
-            reason="",
-            content_hash=result.content_hash,
-            width=result.width if new else seen["width"],
-            height=result.height if new else seen["height"],
-            taken_at=result.taken_at if new else seen["taken_at"],
-        )
+        if result.pixels is not None:
+            facts = {name: getattr(result, name) for name in _FACTS}
+        else:
+            seen = self.items.get(original)
+            facts = {name: seen[name] for name in _FACTS}
+        hashed = {"content_hash": result.content_hash}
+        self.items.change(item["row"], status=OK, reason="", **hashed, **facts)
 
     def _copy(self, block: Block, copies: list[tuple[int, int]]) -> None:
         for row, original in copies:
