@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 DEFAULT_BACKBONE = BUNDLED_NAME
+HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 CHOICES = (
     f"{BUNDLED_NAME} (bundled, works with no network), the path of an .onnx file with its "
     "preprocessing beside it as JSON, a Hugging Face model such as facebook/dinov2-small, or the "
@@ -76,7 +77,7 @@ def load_backbone(
 
         return load_onnx(Path(name).expanduser(), device=device, mode=preprocessing_mode)
     folder = Path(name).expanduser()
-    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not (name and folder.is_dir()) and not HUB_NAME.fullmatch(name):
         raise ImageherdError(f"There is no backbone {name!r}. Choose {CHOICES}.")
     from imageherd.backbones.huggingface import load_huggingface
 

@@ -173,7 +173,8 @@ def choose_providers(device: str, available: list[str]) -> list[tuple[str, dict[
         If the device is not known or the build lacks its provider.
     """
     kind, _, index = device.partition(":")
-    if kind not in ("auto", *PROVIDERS) or (":" in device and not index.isdecimal()):
+    numbered = kind == "cuda" and index.isdecimal()
+    if kind not in ("auto", *PROVIDERS) or (":" in device and not numbered):
         raise ImageherdError(f"device={device!r} is not known; choose auto, cpu, cuda or mps.")
     wanted = list(PROVIDERS) if kind == "auto" else list(dict.fromkeys([kind, "cpu"]))
     if kind in WANTED_BUILD and PROVIDERS[kind][0] not in available:

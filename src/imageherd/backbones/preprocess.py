@@ -24,6 +24,9 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+# Short sides that the long side of an image may measure before its ends are cut off.
+LONGEST_SIDE = 16
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -85,19 +88,15 @@ class Preprocessing:
         -------
         ndarray of float32, shape (3, size, size)
         """
-        width, height = image.size
-        full_width, full_height = self._resized(width, height)
-        left, top = (full_width - self.size) // 2, (full_height - self.size) // 2
-        across, down = width / full_width, height / full_height
-        # Pillow's filter looks beyond the box, so this is resize-then-crop without computing the
-        # pixels that the crop would throw away: a 1 x 10,000 image costs no more than another.
-        box = (left * across, top * down, (left + self.size) * across, (top + self.size) * down)
-        box = (box[0], box[1], min(box[2], width), min(box[3], height))
-        square = image.resize((self.size, self.size), INTERPOLATIONS[self.interpolation], box=box)
-        pixels = np.asarray(square, dtype=np.float32).transpose(2, 0, 1)
-        mean = np.array(self.mean, dtype=np.float32)[:, None, None]
-        std = np.array(self.std, dtype=np.float32)[:, None, None]
-        return np.ascontiguousarray((pixels - mean) / std)
+        if self.mode == "crop":
+            image = _shorten(image)
+        resized = image.resize(self._resized(*image.size), INTERPOLATIONS[self.interpolation])
+        left, top = ((side - self.size) // 2 for side in resized.size)
+        square = resized.crop((left, top, left + self.size, top + self.size))
+        pixels = np.asarray(square).transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels -= np.array(self.mean, dtype=np.float32)[:, None, None]
+        pixels /= np.array(self.std, dtype=np.float32)[:, None, None]
+        return pixels
 
     def with_mode(self, mode: Mode | None) -> Preprocessing:
         """Return the same for another way of becoming square; None changes nothing.
@@ -140,6 +139,16 @@ class Preprocessing:
         if missing := sorted(known - set(values)):
             raise ImageherdError(f"Preprocessing lacks {', '.join(missing)}.")
         return cls(**values)
+
+
+def _shorten(image: Image.Image) -> Image.Image:
+    """Cut the ends off a strip, which the centre crop would do after resizing it at great cost."""
+    width, height = image.size
+    longest = LONGEST_SIDE * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
 def _three_floats(name: str, values: Any) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ KINDS = {
     "DINOv3ViT": Kind(square=True, resample=2, center_crop=False),
     "MobileNetV1": Kind(square=False, resample=2, center_crop=True),
     "MobileNetV2": Kind(square=False, resample=2, center_crop=True),
-    "Pvt": Kind(square=True, resample=2, center_crop=False),
+    "Pvt": Kind(square=True, resample=3, center_crop=False),
     "Siglip": Kind(square=False, resample=3, center_crop=False),
     "ViT": Kind(square=True, resample=2, center_crop=False),
 }
