@@ -106,6 +106,13 @@ def test_format(name):
     assert_is_picture(decode(file_of(name)), tolerance=FILES[name][3])
 
 
+@pytest.mark.parametrize("name", ["heic", "avif"])
+def test_the_brand_that_heic_and_avif_share(name):
+    data = bytearray(file_of(name))
+    data[8:12] = b"mif1"
+    assert_is_picture(decode(bytes(data)), tolerance=FILES[name][3])
+
+
 def test_gives_no_metadata_and_pickles():
     decoded = decode(encoded(picture(), "JPEG", exif=exif(6), dpi=(72, 72)))
     assert decoded.image.info == {}
@@ -342,6 +349,18 @@ class TestTakenAt:
             b"Exif\0\0II*\0\xff\xff\xff\x7f",
         ):
             assert_is_picture(decode(file_of(name, exif=bad)), FILES[name][3])
+
+    @pytest.mark.parametrize("error", [struct.error("x"), SyntaxError("x"), ZeroDivisionError("x")])
+    @pytest.mark.parametrize("method", ["get", "get_ifd"])
+    def test_whatever_reading_the_metadata_raises(self, error, method, monkeypatch):
+        def fail(self, *_):
+            raise error
+
+        data = encoded(picture(), "PNG", exif=exif(1, self.taken))
+        monkeypatch.setattr(Image.Exif, method, fail)
+        decoded = decode(data)
+        assert_is_picture(decoded, 0)
+        assert decoded.taken_at is None
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

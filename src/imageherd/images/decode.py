@@ -28,8 +28,8 @@ from PIL import (
 
 pillow_heif.register_heif_opener()
 
-# HEIF before AVIF: both accept the brand "mif1", and only HEIF hands a file of the other kind on.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF")
+# AVIF before HEIF: both accept the brand "mif1", and only AVIF hands a file of the other kind on.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 """Pillow's names of the formats read; a JPEG with several pictures (MPO) counts as JPEG."""
 
 MAX_PIXELS = 90_000_000
