@@ -1,104 +1,34 @@
-"""Every format, every kind of pixel, and whatever can be wrong with a file."""
+"""Every format and every kind of pixel, turned upright, with what the file says of itself."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import struct
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image
-
-from imageherd.images.decode import (
-    MAX_PIXELS,
-    DecodedImage,
-    UnreadableImageError,
-    decode,
-    to_8_bits,
+from image_files import (
+    BLUE,
+    FILES,
+    GREEN,
+    GREY,
+    HEIGHT,
+    RED,
+    WIDTH,
+    assert_is_picture,
+    encoded,
+    exif,
+    file_of,
+    picture,
+    png_chunk,
+    quarters,
 )
+from PIL import Image
 
-RED, GREEN, BLUE, GREY = (220, 30, 40), (20, 180, 60), (30, 60, 200), (128, 128, 128)
-WIDTH, HEIGHT = 64, 48
-
-
-def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """Red, green / blue, grey quarters: every turn and every swapped channel shows."""
-    small = Image.new("RGB", (2, 2))
-    small.putdata([RED, GREEN, BLUE, GREY])
-    return small.resize((width, height), Image.Resampling.NEAREST)
-
-
-def encoded(image: Image.Image, format: str, **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format, **options)
-    return out.getvalue()
-
-
-def quarters(image: Image.Image) -> np.ndarray:
-    """The colours at the middle of the four quarters, (4, 3)."""
-    w, h = image.size
-    at = [(w // 4, h // 4), (3 * w // 4, h // 4), (w // 4, 3 * h // 4), (3 * w // 4, 3 * h // 4)]
-    return np.array([image.getpixel(place) for place in at])
-
-
-def assert_is_picture(decoded: DecodedImage, tolerance: int) -> None:
-    assert decoded.image.mode == "RGB"
-    assert decoded.image.size == (decoded.width, decoded.height) == (WIDTH, HEIGHT)
-    difference = quarters(decoded.image).astype(int) - np.array([RED, GREEN, BLUE, GREY])
-    assert np.abs(difference).max() <= tolerance
-
-
-def exif(
-    orientation: int | None = None, taken: str | None = None, offset: str | None = None
-) -> bytes:
-    tags = Image.Exif()
-    if orientation is not None:
-        tags[ExifTags.Base.Orientation] = orientation
-    inner = tags.get_ifd(ExifTags.IFD.Exif)
-    if taken is not None:
-        inner[ExifTags.Base.DateTimeOriginal] = taken
-    if offset is not None:
-        inner[ExifTags.Base.OffsetTimeOriginal] = offset
-    return tags.tobytes()
-
-
-FILES = {
-    "jpeg": ("JPEG", "RGB", {"quality": 95}, 6),
-    "jpeg-progressive": ("JPEG", "RGB", {"quality": 95, "progressive": True}, 6),
-    "png": ("PNG", "RGB", {}, 0),
-    "png-palette": ("PNG", "P", {}, 45),
-    "webp": ("WEBP", "RGB", {"quality": 95}, 12),
-    "webp-lossless": ("WEBP", "RGB", {"lossless": True}, 0),
-    "bmp": ("BMP", "RGB", {}, 0),
-    "gif": ("GIF", "RGB", {}, 0),
-    "tiff": ("TIFF", "RGB", {}, 0),
-    "tiff-lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}, 0),
-    "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg", "quality": 95}, 6),
-    "heic": ("HEIF", "RGB", {"quality": 95}, 8),
-    "avif": ("AVIF", "RGB", {"quality": 95}, 8),
-    "mpo": ("MPO", "RGB", {"quality": 95}, 6),
-    "jpeg-cmyk": ("JPEG", "CMYK", {"quality": 95}, 8),
-    "tiff-cmyk": ("TIFF", "CMYK", {}, 1),
-    "tiff-lab": ("TIFF", "LAB", {}, 10),
-}
-
-
-def file_of(name: str, **more) -> bytes:
-    format, mode, options, _ = FILES[name]
-    image = picture()
-    if mode == "LAB":
-        from PIL import ImageCms
-
-        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        image = ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
-    if format == "MPO":
-        more |= {"save_all": True, "append_images": [Image.new("RGB", (WIDTH, HEIGHT))]}
-    return encoded(image.convert(mode), format, **options, **more)
+from imageherd.images.decode import decode, to_8_bits
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -361,168 +291,3 @@ class TestTakenAt:
         decoded = decode(data)
         assert_is_picture(decoded, 0)
         assert decoded.taken_at is None
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def huge_png(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
-
-
-def huge_jpeg(width: int, height: int) -> bytes:
-    data = bytearray(encoded(picture(), "JPEG"))
-    at = data.index(b"\xff\xc0")
-    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
-
-
-class TestUnreadable:
-    def test_empty(self):
-        with pytest.raises(UnreadableImageError) as caught:
-            decode(b"")
-        assert caught.value.reason == str(caught.value) == "empty file"
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"Dear diary,\n",
-            b"\xff",
-            bytes(100),
-            b"<svg/>",
-            b"%PDF-1.7",
-            b"\xff\xd8\xff",
-            b"BM",
-            b"II*\0",
-        ],
-    )
-    def test_no_image(self, data):
-        with pytest.raises(UnreadableImageError) as caught:
-            decode(data)
-        assert 0 < len(caught.value.reason) < 120
-
-    @pytest.mark.parametrize("format", ["PPM", "ICO", "TGA", "JPEG2000", "PCX", "SGI"])
-    def test_formats_we_do_not_name(self, format):
-        data = encoded(picture(), format)
-        assert Image.open(io.BytesIO(data)).format == format
-        with pytest.raises(UnreadableImageError, match="known format"):
-            decode(data)
-
-    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-    @pytest.mark.parametrize("name", FILES)
-    @pytest.mark.parametrize("kept", [0.1, 0.5, 0.8])
-    def test_truncated(self, name, kept):
-        format, mode, options, _ = FILES[name]
-        noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        image = Image.fromarray(noise).convert(mode if mode != "LAB" else "RGB")
-        data = encoded(image, format, **options)
-        with pytest.raises(UnreadableImageError):
-            decode(data[: int(len(data) * kept)])
-
-    def test_truncated_says_so(self):
-        noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        data = encoded(Image.fromarray(noise), "JPEG")
-        with pytest.raises(UnreadableImageError, match=r"^truncated$"):
-            decode(data[: len(data) // 2], min_side=32)
-
-    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-    @pytest.mark.parametrize("side", [9_500, 14_000, 60_000])
-    @pytest.mark.parametrize("make", [huge_png, huge_jpeg])
-    def test_decompression_bomb(self, make, side):
-        assert side * side > MAX_PIXELS
-        with pytest.raises(UnreadableImageError, match="too many"):
-            decode(make(side, side))
-
-    @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
-    def test_decompression_bomb_where_warnings_are_errors(self):
-        with pytest.raises(UnreadableImageError, match="too many"):
-            decode(huge_png(9_500, 9_500))
-
-    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-    def test_a_large_photograph_is_no_bomb_when_reduced(self):
-        data = encoded(Image.new("RGB", (12_000, 9_000), RED), "JPEG")
-        with pytest.raises(UnreadableImageError, match="12,000 x 9,000"):
-            decode(data)
-        decoded = decode(data, min_side=224)
-        assert decoded.image.size == (1500, 1125)
-        assert (decoded.width, decoded.height) == (12_000, 9_000)
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            *(SyntaxError("x"), struct.error("x"), OSError("x"), ValueError("x"), MemoryError()),
-            *(IndexError("x"), KeyError("x"), RecursionError(), EOFError(), ZeroDivisionError("x")),
-        ],
-    )
-    def test_whatever_pillow_raises(self, error, monkeypatch):
-        def load(self):
-            raise error
-
-        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
-        with pytest.raises(UnreadableImageError) as caught:
-            decode(file_of("jpeg"))
-        assert caught.value.reason
-        assert caught.value.__cause__ is error
-
-    def test_stopping_is_not_an_unreadable_image(self, monkeypatch):
-        def load(self):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
-        with pytest.raises(KeyboardInterrupt):
-            decode(file_of("jpeg"))
-
-
-def assert_image_or_reason(data: bytes, min_side: int | None = None) -> None:
-    decoded, reason = None, ""
-    try:
-        decoded = decode(data, min_side=min_side)
-    except UnreadableImageError as error:
-        reason = error.reason
-    if decoded is None:
-        assert 0 < len(reason) < 120
-        assert reason.isprintable()
-    else:
-        assert decoded.image.mode == "RGB"
-        assert min(decoded.width, decoded.height) > 0
-        assert decoded.image.load() is not None
-
-
-@pytest.mark.filterwarnings("ignore")
-class TestDamage:
-    @given(st.binary(max_size=400), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]))
-    @settings(max_examples=150, deadline=None)
-    def test_garbage(self, data, start):
-        assert_image_or_reason(start + data)
-
-    @pytest.mark.parametrize("name", FILES)
-    @given(data=st.data())
-    @settings(max_examples=60, deadline=None)
-    def test_flipped_bits(self, name, data):
-        damaged = bytearray(file_of(name, **self.more(name)))
-        for _ in range(data.draw(st.integers(1, 6))):
-            place = data.draw(st.integers(0, len(damaged) - 1))
-            damaged[place] ^= 1 << data.draw(st.integers(0, 7))
-        cut = data.draw(st.one_of(st.none(), st.integers(1, len(damaged))))
-        assert_image_or_reason(bytes(damaged[:cut]), data.draw(st.sampled_from([None, 16])))
-
-    @staticmethod
-    def more(name: str) -> dict:
-        return {"exif": exif(6, TestTakenAt.taken)} if FILES[name][0] in ("JPEG", "PNG") else {}
-
-
-def test_many_threads_get_what_one_gets():
-    files = [file_of(name) for name in FILES] + [b"no image", file_of("jpeg")[:200]]
-
-    def pixels(data: bytes) -> bytes | str:
-        try:
-            return decode(data, min_side=16).image.tobytes()
-        except UnreadableImageError as error:
-            return error.reason
-
-    alone = [pixels(data) for data in files]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(pixels, files * 20)) == alone * 20

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from imageherd.errors import ImageherdError
 from imageherd.images import folder as folder_module
@@ -363,49 +361,3 @@ class TestErrors:
         monkeypatch.setattr(Path, "stat", refuse)
         with pytest.raises(ImageherdError, match="cannot be opened: no permission"):
             FolderSource(tmp_path)
-
-
-class TestDisplayPath:
-    @given(st.binary(max_size=60))
-    @settings(deadline=None)
-    def test_any_bytes_come_back(self, key):
-        shown = display_path(key)
-        assert key_from_display(shown) == key
-        shown.encode("utf-8")
-        assert len(shown.splitlines()) <= 1
-
-    @given(st.text(max_size=40))
-    @settings(deadline=None)
-    def test_any_text_comes_back(self, text):
-        key = text.encode("utf-8", "surrogatepass")
-        assert key_from_display(display_path(key)) == key
-
-    @given(st.binary(max_size=8), st.binary(max_size=8))
-    @settings(deadline=None)
-    def test_two_keys_never_look_the_same(self, a, b):
-        assert (display_path(a) == display_path(b)) == (a == b)
-
-    @pytest.mark.parametrize(
-        ("key", "shown"),
-        [
-            (b"2024/IMG 1.jpg", "2024/IMG 1.jpg"),
-            ("Ärger/写真🐑.jpg".encode(), "Ärger/写真🐑.jpg"),
-            (b"a\\b", r"a\\b"),
-            (b"\\xff", r"\\xff"),
-            (b"caf\xe9", r"caf\xe9"),
-            (b"a\nb\x1b[31m\x7f", r"a\x0ab\x1b[31m\x7f"),
-            ("\x85\u2028".encode(), r"\xc2\x85\xe2\x80\xa8"),
-            (b"\xed\xa0\x80", r"\xed\xa0\x80"),
-        ],
-    )
-    def test_examples(self, key, shown):
-        assert display_path(key) == shown
-
-    @pytest.mark.parametrize("text", ["a\\b", "\\", "\\xg0", "\\x1", "\\\\\\"])
-    def test_a_lone_backslash_is_an_error(self, text):
-        with pytest.raises(ImageherdError, match="backslash"):
-            key_from_display(text)
-
-    @NEEDS_POSIX
-    def test_an_argument_of_the_command_line_that_is_not_utf8(self):
-        assert key_from_display(os.fsdecode(b"\xff.jpg")) == b"\xff.jpg"
