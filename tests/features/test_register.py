@@ -146,3 +146,19 @@ def test_sources_do_not_see_each_others_rows(one):
     result = register(items, one.source, 1, workers=1)
     assert result.n_deleted == 0
     assert [(row["source"], row["status"]) for row in one.rows()] == [(0, "ok"), (1, "pending")]
+
+
+def test_size_and_time_of_a_replaced_row_prove_nothing(world):
+    world.source.put(NAME, b"text 0", mtime=1)
+    world.embed()
+    world.source.put(NAME, b"text 1", mtime=2)
+    world.embed()
+    world.source.put(NAME, b"text 1", mtime=1)
+    world.embed()
+    assert [status for status, _ in state(world)] == ["deleted", "unreadable"]
+    world.source.files.clear()
+    world.embed()
+    world.source.put(NAME, b"text 1", mtime=1)
+    world.embed()
+    assert [status for status, _ in state(world)] == ["deleted", "unreadable"]
+    world.check()

@@ -134,9 +134,10 @@ class _Rows:
         return next((row for row in rows if self.content_hash[row] is None), None)
 
     def _unchanged(self, entry: Entry) -> int | None:
-        for row in self._preferred(entry):
-            same = self.size[row] == entry.size and self.mtime_ns[row] == entry.mtime_ns
-            if same and (self.live(row) or self.content_hash[row] is not None):
+        rows = self._preferred(entry)
+        # Size and time are trusted for what is there now; what was replaced needs the content.
+        for row in [row for row in rows if self.live(row)] or rows:
+            if self.size[row] == entry.size and self.mtime_ns[row] == entry.mtime_ns:
                 return row
         return None
 
