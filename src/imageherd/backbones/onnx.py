@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -189,10 +190,8 @@ def choose_providers(device: str, available: list[str]) -> list[tuple[str, dict[
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: its affinity where the system has one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Count the cores this process may use, by its affinity and its container's quota."""
+    return int(joblib.cpu_count())
 
 
 def _check_input(
