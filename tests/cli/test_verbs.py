@@ -108,7 +108,7 @@ def test_name_shows_the_votes(run, made):
 
 
 def test_name_renames(run, made):
-    result = run("name", made.path, "--rename", "2=Rain = wet", "--rename", "1=Shoes")
+    result = run("name", made.path, "--rename", "2= Rain =\n wet", "--rename", "1=Shoes")
     assert [c[1] for c in made.calls if c[0] == "rename"] == [(2, "Rain = wet"), (1, "Shoes")]
     assert "Rain = wet" in result.stdout
 
@@ -141,7 +141,7 @@ def test_assign_counts_and_lists_what_fits_nowhere(run, made, photos):
 
 def evaluation(n: int) -> SimpleNamespace:
     return SimpleNamespace(
-        scores={"acc": 0.5, "nmi": 0.25, "ari": 0.125, "ami": 0.0625},
+        scores={"ACC": 0.5, "NMI": 0.25, "ARI": 0.125, "AMI": 0.0625},
         confusion=np.diag(np.arange(1, n + 1)),
         classes=[f"class {i}" for i in range(n)],
         clusters=[f"cluster {i}" for i in range(n)],

@@ -49,9 +49,7 @@ def evaluate(
         from imageherd.herd import Herd
 
         found = Herd(herd).evaluate(labels, name=name)
-        screen.table(
-            ("score", "%"), ((key.upper(), f"{100 * s:.1f}") for key, s in found.scores.items())
-        )
+        screen.table(("score", "%"), ((key, f"{100 * s:.1f}") for key, s in found.scores.items()))
         _print_left_out(screen, found)
         screen.line("")
         if len(found.clusters) <= _columns_that_fit(screen, found):

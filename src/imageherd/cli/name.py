@@ -79,5 +79,5 @@ def _renames(pairs: list[str]) -> dict[int, str]:
                 f'--rename {pair} is not UID=TEXT, such as --rename 3="Beach at night"; '
                 "imageherd name HERD shows the uids."
             )
-        found[int(uid)] = text.strip()
+        found[int(uid)] = " ".join(text.split())
     return found
