@@ -11,10 +11,11 @@ def test_sources_get_their_index_once(tmp_path):
     assert register_source(tmp_path, "folder:/a") == 0
     assert register_source(tmp_path, "folder:/b") == 1
     assert register_source(tmp_path, "folder:/a") == 0
-    set_features(tmp_path, "net-1")
+    set_features(tmp_path, "net-1", "net")
     project = read_project(tmp_path)
     assert project["sources"] == ["folder:/a", "folder:/b"]
     assert project["features"] == "net-1"
+    assert project["backbones"] == {"net-1": "net"}
     assert project["versions"]["torch"]
 
 

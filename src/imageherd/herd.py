@@ -150,7 +150,7 @@ class Herd:
             index = register_source(self.path, folder.uri)
             shards = self.path / "features" / net.key
             summary = embed_source(self._items, folder, index, net, shards, workers=workers)
-            set_features(self.path, net.key)
+            set_features(self.path, net.key, backbone)
         return summary
 
     def estimate(
@@ -292,7 +292,7 @@ class Herd:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
         old = self.clustering(name)
         key = old.config["features"]
-        backbone = self._feature_set(key).manifest["identity"]["backbone"]
+        backbone = read_project(self.path)["backbones"][key]
         self.embed(source, backbone=backbone, device=device, workers=workers)
         data = self.features()
         if data.key != key:

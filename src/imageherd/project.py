@@ -21,7 +21,10 @@ PACKAGES = ("imageherd", "numpy", "onnxruntime", "scikit-learn", "torch", "trans
 
 
 def read_project(herd: Path) -> dict[str, Any]:
-    """Return the contents of ``herd.json``: format, created, versions, sources, features.
+    """Return the contents of ``herd.json``.
+
+    Its fields: format, created, versions (of the packages), sources, features (the key of the set
+    in use), backbones (the name of each key's backbone).
 
     Raises
     ------
@@ -56,11 +59,12 @@ def register_source(herd: Path, uri: str) -> int:
     return int(project["sources"].index(uri))
 
 
-def set_features(herd: Path, key: str) -> None:
-    """Record which feature set is used unless another is asked for."""
+def set_features(herd: Path, key: str, backbone: str) -> None:
+    """Record the feature set used unless another is asked for, and which backbone gives it."""
     project = read_project(herd)
-    if project["features"] != key:
-        write_json(herd / FILE, {**project, "features": key})
+    backbones = {**project["backbones"], key: backbone}
+    if project["features"] != key or project["backbones"] != backbones:
+        write_json(herd / FILE, {**project, "features": key, "backbones": backbones})
 
 
 @contextmanager
@@ -91,4 +95,5 @@ def _new_project() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "sources": [],
         "features": None,
+        "backbones": {},
     }

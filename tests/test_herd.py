@@ -1,0 +1,219 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from imageherd.errors import ImageherdError
+from imageherd.export import safe_name
+from imageherd.herd import Herd
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
+FAST = {"epochs": 2, "min_steps": 20}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "clothes"
+    for i, path in enumerate(sorted(EXAMPLES.glob("*.jpg"))[:48]):
+        inside = folder / ("left" if i % 2 else "right")
+        inside.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, inside / f"{i // 2}.jpg")
+    (folder / "left" / "empty.jpg").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def template(photos, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("herds") / "clothes.herd"
+    herd = Herd(path)
+    herd.embed(photos)
+    herd.cluster("kmeans", 4)
+    return path
+
+
+@pytest.fixture
+def herd(template, tmp_path) -> Herd:
+    return Herd(shutil.copytree(template, tmp_path / "clothes.herd"))
+
+
+def test_what_is_there(herd, photos):
+    items = herd.items()
+    assert len(items) == 49
+    assert items.filter(pa.compute.equal(items["status"], "unreadable"))["path"].to_pylist() == [
+        "left/empty.jpg"
+    ]
+    features = herd.features()
+    assert features.X.shape == (48, 1280)
+    assert np.isfinite(features.X).all()
+
+
+def test_neighbors_are_computed_once(herd, monkeypatch):
+    first = herd.neighbors(k=5)
+    monkeypatch.setattr("imageherd.herd.knn_graph", None)
+    again = herd.neighbors(k=5)
+    np.testing.assert_array_equal(first.ids, again.ids)
+
+
+def test_the_same_call_gives_the_same_bytes(herd, template):
+    again = herd.cluster("kmeans", 4)
+    folder = herd.path / "clusterings" / "default"
+    assert again.version == "v0002"
+    for name in ("assignments.parquet", "head.safetensors"):
+        assert (folder / "v0001" / name).read_bytes() == (folder / "v0002" / name).read_bytes()
+
+
+def test_a_version_never_changes_and_names_outlive_refits(herd):
+    first = herd.clustering()
+    uid = first.clusters[0].uid
+    before = {p: p.read_bytes() for p in herd.path.glob("clusterings/default/v0001/*")}
+    herd.rename(uid, "  favourites ")
+    refit = herd.cluster("kmeans", 4, random_state=0)
+    assert refit.cluster(uid).name == "favourites"
+    assert herd.clustering().cluster(uid).name == "favourites"
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_kill_while_a_version_is_written_leaves_the_old_one(herd, monkeypatch):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    before = herd.clustering()
+    monkeypatch.setattr("imageherd.versions._write_table", die)
+    with pytest.raises(KeyboardInterrupt):
+        herd.cluster("kmeans", 3)
+    after = Herd(herd.path).clustering()
+    assert after.version == before.version
+    assert not list(herd.path.glob("clusterings/default/.*"))
+
+
+def test_several_clusterings_live_side_by_side(herd):
+    herd.cluster("tsp", 3, name="coarse", **FAST)
+    assert herd.clustering().version == "v0001"
+    assert herd.clustering("coarse").config["method"] == "tsp"
+    with pytest.raises(ImageherdError, match=r"no clustering 'fine' \(it has coarse, default\)"):
+        herd.clustering("fine")
+    with pytest.raises(ImageherdError, match="cannot be the name"):
+        herd.clustering("../elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("method", "k", "params", "message"),
+    [
+        ("tps", 3, {}, r"'tps' is not known \(did you mean 'tsp'\?\)"),
+        ("tsp", 3, {"epoch": 3}, r"no parameter 'epoch' \(did you mean 'epochs'\?\)"),
+        ("tsp", 49, {}, "does not suit 48 images"),
+        ("tsp", 1, {}, "does not suit"),
+    ],
+)
+def test_mistyped_requests_say_what_is_meant(herd, method, k, params, message):
+    with pytest.raises(ImageherdError, match=message):
+        herd.cluster(method, k, **params)
+
+
+def test_new_images_are_placed_and_strangers_set_aside(herd, photos, tmp_path):
+    from PIL import Image
+
+    old = herd.clustering()
+    new = tmp_path / "new"
+    new.mkdir()
+    for i in range(4):
+        shutil.copy(photos / "left" / f"{i}.jpg", new / f"copy{i}.jpg")
+    Image.effect_noise((64, 64), 90).convert("RGB").save(new / "noise.png")
+    found = herd.assign(new)
+    uids = dict(zip(found.rows.tolist(), found.uids.tolist(), strict=True))
+    paths = herd.items()["path"].to_pylist()
+    by_path = {paths[row]: uid for row, uid in uids.items()}
+    assert by_path["noise.png"] == -1
+    where = {paths[row]: uid for row, uid in zip(old.rows, old.uids, strict=True)}
+    for i in range(4):
+        assert by_path[f"copy{i}.jpg"] == where[f"left/{i}.jpg"]
+    assert herd.clustering().version == "v0002"
+    assert len(herd.clustering().rows) == 53
+    assert len(herd.assign(new).rows) == 0
+    assert herd.clustering().version == "v0002"
+
+
+def test_without_rejection_everything_is_placed(herd, photos, tmp_path):
+    from PIL import Image
+
+    new = tmp_path / "new"
+    new.mkdir()
+    Image.effect_noise((64, 64), 90).convert("RGB").save(new / "noise.png")
+    assert herd.assign(new, reject=0).uids.tolist() != [-1]
+    with pytest.raises(ImageherdError, match="out of range"):
+        herd.assign(new, reject=1)
+
+
+def test_export_tables(herd, tmp_path):
+    found = herd.clustering()
+    rows = pyarrow.csv.read_csv(herd.export(tmp_path / "out.csv")).to_pylist()
+    assert len(rows) == 49
+    unreadable = next(r for r in rows if r["path"] == "left/empty.jpg")
+    assert unreadable["status"] == "unreadable"
+    assert not unreadable["name"]
+    names = {row: found.names()[uid] for row, uid in zip(found.rows, found.uids, strict=True)}
+    assert {r["row"]: r["name"] for r in rows if r["status"] == "ok"} == names
+    table = pq.read_table(herd.export(tmp_path / "out.parquet", to="parquet"))
+    vectors = table.filter(pa.compute.equal(table["status"], "ok"))["features"]
+    np.testing.assert_array_equal(np.stack(vectors.to_numpy()), herd.features().X)
+    assert table["features"].null_count == 1
+
+
+@pytest.mark.parametrize("link", ["copy", "symlink", "hardlink"])
+def test_export_folders_holds_every_image_once(herd, photos, tmp_path, link):
+    out = herd.export(tmp_path / "out", to="folders", link=link)
+    files = [p for p in out.rglob("*") if not p.is_dir()]
+    assert len(files) == 48
+    # Files of the same name from different folders stay apart, and have the right contents.
+    assert sorted(p.read_bytes() for p in files) == sorted(
+        p.read_bytes() for p in photos.rglob("*.jpg") if p.stat().st_size
+    )
+    assert {p.is_symlink() for p in files} == {link == "symlink"}
+    assert {p.stat().st_nlink > 1 for p in files} == {link == "hardlink"}
+    names = {safe_name(c.name) for c in herd.clustering().clusters}
+    assert {p.name for p in out.iterdir()} == names
+
+
+def test_export_never_overwrites(herd, tmp_path):
+    taken = tmp_path / "out.csv"
+    taken.write_text("mine")
+    with pytest.raises(ImageherdError, match="never overwrites"):
+        herd.export(taken)
+    assert taken.read_text() == "mine"
+    with pytest.raises(ImageherdError, match="never overwrites"):
+        herd.export(tmp_path, to="folders")
+    with pytest.raises(ImageherdError, match="to='cvs' is not known"):
+        herd.export(tmp_path / "new", to="cvs")
+    (tmp_path / "dangling.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ImageherdError, match="never overwrites"):
+        herd.export(tmp_path / "dangling.csv")
+
+
+def test_the_report_outlives_the_photos(herd, photos, tmp_path, template):
+    moved = photos.with_name("moved")
+    photos.rename(moved)
+    try:
+        assert herd.report(tmp_path / "r.html").stat().st_size > 10_000
+    finally:
+        moved.rename(photos)
+
+
+def test_a_damaged_clustering_says_so(herd):
+    (herd.path / "clusterings" / "default" / "v0001" / "assignments.parquet").write_bytes(b"x")
+    with pytest.raises(ImageherdError, match="cannot be read"):
+        herd.clustering()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("a/b", "a-b"), ("..", "cluster"), ("swim trunks / shorts", None)]
+)
+def test_folder_names_are_safe(name, folder):
+    made = safe_name(name)
+    assert "/" not in made
+    assert made not in ("", ".", "..")
+    if folder:
+        assert made == folder
