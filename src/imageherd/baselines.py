@@ -19,6 +19,7 @@ from imageherd.heads.scaling import BLOCK_ROWS, padded_block
 
 # Starts are compared on at most this many rows; the best one is then refined on all.
 START_ROWS = 20_000
+TOLERANCE = 1e-4
 
 
 class Centers(nn.Module):
@@ -169,19 +170,24 @@ def kmeans(
         Rounds on all rows.
     """
     centers = kmeans_starts(Z, n_clusters, seed=seed, n_init=n_init, max_iter=max_iter)
-    sample = _sample(Z, seed)
-    best = int(_assign(sample, centers)[1].argmin())
-    found, inertia, rounds = _lloyd(Z, centers[best : best + 1], max_iter)
-    return found[0], float(inertia[0]), rounds
+    found, rounds = _lloyd(Z, centers[:1], max_iter)
+    return found[0], float(_inertias(Z, found)[0]), rounds
 
 
 def kmeans_starts(
     Z: Tensor, n_clusters: int, *, seed: int, n_init: int, max_iter: int = 100
 ) -> Tensor:
-    """Centres (n_init, K, d) of independent k-means runs on a sample of at most 20,000 rows."""
+    """Run k-means from `n_init` k-means++ starts on a sample of at most 20,000 rows.
+
+    Returns
+    -------
+    Tensor of shape (n_init, K, d)
+        Centres, the runs in order of their inertia, the smallest first.
+    """
     sample = _sample(Z, seed)
     centers = _plus_plus(sample, n_clusters, n_init, generator(seed, stream=101))
-    return _lloyd(sample, centers, max_iter)[0]
+    centers, _ = _lloyd(sample, centers, max_iter)
+    return centers[_inertias(sample, centers).argsort(stable=True)]
 
 
 def _sample(Z: Tensor, seed: int) -> Tensor:
@@ -225,12 +231,6 @@ def _squared(Z: Tensor, points: Tensor) -> Tensor:
     return out.clamp_min_(0)
 
 
-def _assign(Z: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest centres (R, n) and inertias (R,) under centres (R, K, d)."""
-    labels, distances = zip(*(block[:2] for block in _blocks(Z, centers)), strict=True)
-    return torch.cat(labels, 1), torch.cat(distances, 1).sum(1, dtype=torch.float64)
-
-
 def _blocks(Z: Tensor, centers: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Nearest centre (R, b), squared distance to it (R, b), rows less the centres' mean (b, d)."""
     R, K, d = centers.shape
@@ -245,37 +245,55 @@ def _blocks(Z: Tensor, centers: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor
         yield labels.T, nearest.T, block
 
 
-def _lloyd(Z: Tensor, centers: Tensor, max_iter: int) -> tuple[Tensor, Tensor, int]:
-    """Run Lloyd's rounds from centres (R, K, d), all R at once, until no label changes."""
-    R, K, _ = centers.shape
-    before = None
+def _inertias(Z: Tensor, centers: Tensor) -> Tensor:
+    """Return the sums of squared distances (R,), float64, to the nearest of centres (R, K, d)."""
+    return torch.stack(
+        [near.sum(1, dtype=torch.float64) for _, near, _ in _blocks(Z, centers)]
+    ).sum(0)
+
+
+def _lloyd(Z: Tensor, centers: Tensor, max_iter: int) -> tuple[Tensor, int]:
+    """Run Lloyd's rounds from centres (R, K, d), together, each start until it has settled.
+
+    Settled, as in scikit-learn: the centres' squared moves add up to at most 1e-4 of the mean
+    variance of a column.
+    """
+    settled = TOLERANCE * _variance(Z)
+    centers = centers.clone()
+    active = torch.arange(len(centers), device=Z.device)
     rounds = 0
-    while rounds < max_iter:
+    while rounds < max_iter and len(active):
         rounds += 1
-        sums = torch.zeros_like(centers)
-        counts = torch.zeros((R, K), device=Z.device)
-        labels, distances = [], []
-        for found, nearest, block in _blocks(Z, centers):
-            one_hot = nn.functional.one_hot(found, K).to(Z.dtype)
-            sums += (one_hot.transpose(1, 2).reshape(R * K, -1) @ block).view_as(sums)
-            counts += one_hot.sum(1)
-            labels.append(found)
-            distances.append(nearest)
-        after = torch.cat(labels, 1)
-        inertia = torch.cat(distances, 1)
-        if before is not None and bool((after == before).all()):
-            break
-        shift = centers.mean((0, 1))
-        centers = torch.where(counts[..., None] > 0, sums / counts.clamp_min(1)[..., None], 0)
-        centers = centers + shift
-        _fill_empty(Z, centers, counts, inertia)
-        before = after
-    return centers, _assign(Z, centers)[1], rounds
+        moved = _round(Z, centers[active])
+        moves = (moved - centers[active]).square().sum((1, 2))
+        centers[active] = moved
+        active = active[moves > settled]
+    return centers, rounds
 
 
-def _fill_empty(Z: Tensor, centers: Tensor, counts: Tensor, distances: Tensor) -> None:
-    """Move centres of empty clusters onto the rows farthest from their own centre."""
+def _round(Z: Tensor, centers: Tensor) -> Tensor:
+    R, K, _ = centers.shape
+    sums = torch.zeros_like(centers)
+    counts = torch.zeros((R, K), device=Z.device)
+    distances = []
+    for found, nearest, block in _blocks(Z, centers):
+        one_hot = nn.functional.one_hot(found, K).to(Z.dtype)
+        sums += (one_hot.transpose(1, 2).reshape(R * K, -1) @ block).view_as(sums)
+        counts += one_hot.sum(1)
+        distances.append(nearest)
+    moved = sums / counts.clamp_min(1)[..., None] + centers.mean((0, 1))
+    # An empty cluster takes the row that is farthest from its centre.
     for r in (counts == 0).any(1).nonzero().flatten().tolist():
         empty = (counts[r] == 0).nonzero().flatten()
-        farthest = distances[r].topk(len(empty)).indices
-        centers[r, empty] = Z[farthest]
+        farthest = torch.cat(distances, 1)[r].topk(len(empty)).indices
+        moved[r, empty] = Z[farthest]
+    return moved
+
+
+def _variance(Z: Tensor) -> float:
+    """Mean variance of a column, in blocks."""
+    mean = Z.mean(0)
+    total = 0.0
+    for start in range(0, len(Z), BLOCK_ROWS):
+        total += float((Z[start : start + BLOCK_ROWS] - mean).square().sum())
+    return total / Z.numel()

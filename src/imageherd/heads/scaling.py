@@ -5,6 +5,7 @@ All passes over the data are in blocks of rows, so at most one scaled copy exist
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -57,8 +58,9 @@ class Scaler(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Scale a block, (b, d) to (b, n_outputs)."""
         if self.kind == "l2":
-            length = torch.linalg.vector_norm(X, dim=1, keepdim=True)
-            return X * (X.shape[1] ** 0.5 / length.clamp_min(torch.finfo(X.dtype).tiny))
+            length: Tensor = torch.linalg.vector_norm(X, dim=1, keepdim=True)
+            side = math.sqrt(X.shape[1])
+            return X * (side / length.clamp_min(torch.finfo(X.dtype).tiny))
         if self.kind == "standard":
             return (X - self.shift) * self.scale
         if self.kind == "pca":
