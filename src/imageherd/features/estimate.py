@@ -34,7 +34,8 @@ def estimate(
     """Return about how many seconds `embed_source` would take now; writes nothing.
 
     Reads up to 8 images spread over those to do, for 0.6 s at most or one image, and runs the
-    model two or three times: under two seconds where one batch takes less than one.
+    model on one full batch, on a second one if the first took less than 0.6 s: under two seconds
+    unless a batch alone takes longer than that.
 
     Parameters
     ----------
@@ -82,15 +83,14 @@ def _remaining(items: Items, source: Source, source_index: int, folder: Path) ->
 
 
 def _model_seconds(backbone: Backbone) -> float:
-    """Seconds an image, on one image for a slow model and on a full batch for a fast one."""
+    """Seconds an image, from full batches: a backbone pads smaller ones, which cost as much."""
     side = backbone.preprocessing.size
     batch = np.zeros((backbone.batch_size, 3, side, side), np.float32)
-    seconds = _timed(backbone, batch[:1])
-    if seconds < _SECONDS / 2:
-        seconds = _timed(backbone, batch[:1])
-    if seconds * len(batch) < _SECONDS:
-        seconds = _timed(backbone, batch) / len(batch)
-    return seconds
+    seconds = _timed(backbone, batch)
+    if seconds < _SECONDS:
+        # The first call also pays for warming up.
+        seconds = _timed(backbone, batch)
+    return seconds / len(batch)
 
 
 def _timed(backbone: Backbone, batch: np.ndarray) -> float:
