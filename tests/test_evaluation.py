@@ -1,8 +1,8 @@
 import pytest
-from test_clustering import clustering
 
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import evaluate, read_labels
+from test_clustering import clustering
 
 PATHS = ["cats/1.jpg", "cats/2.jpg", "dogs/1.jpg", "dogs/3.jpg"]
 
