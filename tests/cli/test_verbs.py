@@ -203,6 +203,11 @@ def test_every_verb_speaks_json_and_nothing_but(run, made, photos):
     assert value == {"herd": str(made.path), "to": "csv", "destination": "a.csv"}
 
 
+def test_clusters_that_stayed_empty_are_mentioned(run, made):
+    result = run("cluster", made.path, "--n-clusters", "5")
+    assert "5 clusters were to be made; 3 clusters stayed empty." in result.stderr
+
+
 def test_a_table_of_very_many_clusters_is_cut_and_says_so(run, made, monkeypatch):
     from imageherd.clustering import Cluster, Clustering
 

@@ -42,6 +42,10 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
     if rest:
         images = counted(sum(c.size for c in rest), "image")
         screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
+    asked = clustering.config.get("params", {}).get("n_clusters", 0)
+    if len(clustering.clusters) < asked:
+        n_empty = counted(asked - len(clustering.clusters), "cluster")
+        screen.note(f"{asked} clusters were to be made; {n_empty} stayed empty.")
     nowhere = int((clustering.uids < 0).sum())
     if nowhere:
         screen.line(f"{counted(nowhere, 'image')} fit nowhere.")
