@@ -94,8 +94,7 @@ def run_padded(
     Raises
     ------
     ImageherdError
-        If the batch has not the shape the preprocessing makes, or the network's answer holds
-        numbers that are not finite.
+        If the batch has not the shape the preprocessing makes.
     """
     shape = (3, preprocessing.size, preprocessing.size)
     if batch.ndim != 4 or batch.shape[1:] != shape or len(batch) == 0:
@@ -105,14 +104,12 @@ def run_padded(
         )
     blocks: list[Outputs] = []
     for start in range(0, len(batch), batch_size):
-        block = np.zeros((batch_size, *shape), dtype=np.float32)
-        rows = batch[start : start + batch_size]
-        block[: len(rows)] = rows
+        rows = np.ascontiguousarray(batch[start : start + batch_size], dtype=np.float32)
+        block = rows
+        if len(rows) < batch_size:
+            block = np.zeros((batch_size, *shape), dtype=np.float32)
+            block[: len(rows)] = rows
         blocks.append({name: values[: len(rows)] for name, values in run(block).items()})
-    outputs = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    if not np.isfinite(outputs["features"]).all():
-        raise ImageherdError(
-            "The network answered with features that are not finite numbers. Its weights are "
-            "damaged or its preprocessing does not fit it."
-        )
-    return outputs
+    if len(blocks) == 1:
+        return blocks[0]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
