@@ -209,6 +209,14 @@ def test_a_device_that_is_not_there_is_said_so():
         knn_graph(make_features(5, 3), 2, device="abacus")
 
 
+def test_a_gpus_batches_give_the_same_bytes_on_the_cpu(monkeypatch):
+    X = make_features(500, 64)
+    graph = knn_graph(X, 10)
+    monkeypatch.setattr(neighbors, "_products_by_row", neighbors._products_by_batch)
+    monkeypatch.setattr(neighbors, "_BATCH_ELEMENTS", 26 * 64 * 7)
+    assert_same(knn_graph(X, 10), graph.ids, graph.similarities)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_gives_the_same_bytes():
     X = np.concatenate([make_features(3000, 256), np.repeat(make_features(2, 256, 1), 200, axis=0)])

@@ -33,7 +33,7 @@ _GRID = 2.0**26
 _FLOAT32_UNIT = 2.0**-24
 _SPARE_CANDIDATES = 16
 _BLOCK_ELEMENTS = {"cpu": 2**25, "cuda": 2**29}
-_RERANK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
+_BATCH_ELEMENTS = 2**27
 _COLUMNS_EXACT = 4096
 _ROWS_WORTH_PROGRESS = 10_000
 _LAST_ID = 2**31 - 1
@@ -291,17 +291,34 @@ def _nearest(bank: _Unit, rows: _Unit, own: torch.Tensor | None, k: int) -> torc
 
 
 def _candidate_keys(bank: _Unit, rows: _Unit, candidates: torch.Tensor) -> torch.Tensor:
-    n, c = candidates.shape
-    d = bank.vectors.shape[1]
-    keys = torch.empty(n, c, dtype=torch.int64, device=candidates.device)
-    step = max(1, _RERANK_ELEMENTS[candidates.device.type] // (c * d))
+    on_cpu = candidates.device.type == "cpu"
+    products = (_products_by_row if on_cpu else _products_by_batch)(bank, rows, candidates)
+    squares = rows.squares[:, None] * bank.squares[candidates]
+    return _pack(products / squares.sqrt(), candidates)
+
+
+def _products_by_row(bank: _Unit, rows: _Unit, candidates: torch.Tensor) -> torch.Tensor:
+    # One thread, its rows in the core's own cache: no slower than batches by several threads, which
+    # wait for each other a thousand times, on a busy machine for long.
+    vectors, ids = bank.vectors.numpy(), candidates.numpy()
+    products = np.empty(ids.shape)
+    others = np.empty((ids.shape[1], vectors.shape[1]))
+    for row, own in enumerate(rows.vectors.numpy().astype(np.float64)):
+        others[...] = vectors[ids[row]]
+        np.matmul(others, own, out=products[row])
+    return torch.from_numpy(products)
+
+
+def _products_by_batch(bank: _Unit, rows: _Unit, candidates: torch.Tensor) -> torch.Tensor:
+    (n, c), d = candidates.shape, bank.vectors.shape[1]
+    products = torch.empty(n, c, dtype=torch.float64, device=candidates.device)
+    step = max(1, _BATCH_ELEMENTS // (c * d))
     for start in range(0, n, step):
         part = candidates[start : start + step]
-        others = bank.vectors.index_select(0, part.flatten()).double().view(*part.shape, d)
-        products = torch.bmm(others, rows.vectors[start : start + step, :, None].double())[:, :, 0]
-        squares = rows.squares[start : start + step, None] * bank.squares[part]
-        keys[start : start + step] = _pack(products / squares.sqrt(), part)
-    return keys
+        others = bank.vectors[part].double()
+        own = rows.vectors[start : start + step, :, None].double()
+        products[start : start + step] = torch.bmm(others, own)[:, :, 0]
+    return products
 
 
 def _nearest_exactly(bank: _Unit, rows: _Unit, own: torch.Tensor | None, k: int) -> torch.Tensor:
@@ -357,8 +374,6 @@ def _as_features(X: ArrayLike, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must be 2-D and not empty; its shape is {array.shape}.")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold real numbers; its dtype is {array.dtype}.")
-    if len(array) > _LAST_ID:
-        raise ValueError(f"{name} has {len(array)} rows; ids are int32.")
     return array
 
 
