@@ -95,6 +95,13 @@ def test_bars_show_rate_and_fit_the_terminal(width, monkeypatch):
     assert all(len(line.rstrip()) <= width for line in lines)
 
 
+def test_a_task_without_anything_to_do_shows_nothing():
+    file = io.StringIO()
+    with progress.Bars(Console(file=file, force_terminal=True))("Embedding", 0, "images"):
+        pass
+    assert file.getvalue() == ""
+
+
 def test_progress_is_silent_with_quiet_and_plain_with_json(monkeypatch):
     monkeypatch.setattr(
         "sys.stderr", type("Terminal", (io.StringIO,), {"isatty": lambda s: True})()

@@ -40,6 +40,9 @@ class Bars:
     @contextmanager
     def __call__(self, description: str, total: int | None, unit: str) -> Iterator[Advance]:
         """Show a task while the context is open; yields ``advance(n)``."""
+        if total == 0:
+            yield lambda n: None
+            return
         if self._progress is None:
             columns = (
                 SpinnerColumn(finished_text=" "),
