@@ -1,0 +1,91 @@
+"""What a report is made from; plain values, so that it can be written without a herd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class ReportCluster:
+    """One cluster; every int is an index into `ReportData.paths`.
+
+    Attributes
+    ----------
+    uid : int
+        The cluster's permanent number.
+    name : str or None
+        What to call it; empty or None shows "Cluster <uid>".
+    runner_up : str or None
+        The second name in the vote.
+    share : float or None
+        The name's share of the votes, 0 to 1.
+    size : int
+        Members in all.
+    confidence : float
+        How sure the clustering is of its members on average, 0 to 1.
+    medoids : list of int
+        The members that stand for the cluster, best first; shown large.
+    typical, doubtful : list of int
+        The surest members, and those the clustering is least sure of.
+    members : list of int
+        All members.
+    """
+
+    uid: int
+    name: str | None
+    runner_up: str | None
+    share: float | None
+    size: int
+    confidence: float
+    medoids: list[int]
+    typical: list[int]
+    doubtful: list[int]
+    members: list[int]
+
+
+@dataclass
+class ReportData:
+    """Everything a report shows.
+
+    Attributes
+    ----------
+    title : str
+        The heading, such as the folder's name.
+    created : str
+        When, as it should be read.
+    settings : dict of str to str
+        How the clusters came about, shown as given.
+    counts : dict of str to int
+        The numbers of the header, in order, such as images, clusters, unreadable, fits nowhere.
+    clusters : list of ReportCluster
+        The clusters; their order is the order of "as found".
+    paths : list of str
+        Display path of each of the n images.
+    unreadable : list of (str, str)
+        Path and reason of each file that could not be read.
+    labels : ndarray of shape (n,)
+        Cluster uid of each image, -1 where it fits nowhere.
+    probability : ndarray of shape (n,)
+        Of each image for its cluster, 0 to 1.
+    xy : ndarray of shape (n, 2) or None
+        The map (`imageherd.report.map.layout`), if there is one.
+    thumbnail : callable
+        ``thumbnail(index, px)`` gives an upright JPEG whose longer side is about `px`, or None
+        where the picture can no longer be read. Called from several threads.
+    """
+
+    title: str
+    created: str
+    settings: dict[str, str]
+    counts: dict[str, int]
+    clusters: list[ReportCluster]
+    paths: list[str]
+    unreadable: list[tuple[str, str]]
+    labels: NDArray[np.integer]
+    probability: NDArray[np.floating]
+    xy: NDArray[np.floating] | None
+    thumbnail: Callable[[int, int], bytes | None]
