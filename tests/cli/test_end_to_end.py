@@ -20,7 +20,8 @@ from imageherd.cli import app
 CLOTHING = Path(__file__).parents[2] / "examples" / "clothing"
 CLASSES = ("pants", "shoes", "hat", "dress")
 PER_CLASS = 15
-SORT = ("--n-clusters", "4")
+# The quickest head: which one it is makes no difference to the command line.
+SORT = ("--n-clusters", "4", "--method", "kmeans")
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,17 @@ def test_evaluate(home, labels, tmp_path):
     assert "shoes" in out
 
 
+def test_sort_with_nothing_but_a_folder(home, photos, tmp_path):
+    # The herd is copied for its features: counting and the default method are what is tried.
+    copy = tmp_path / "copy.herd"
+    subprocess.run(["cp", "-a", home, copy], check=True)
+    value = json.loads(run("sort", photos, "--herd", copy, "--no-report", "--json"))
+    assert value["clustering"]["method"] == "tsp"
+    assert value["clustering"]["version"] == "v0002"
+    assert 2 <= value["clustering"]["n_clusters"] <= 31
+    assert sum(c["size"] for c in value["clustering"]["clusters"]) == 62
+
+
 def test_rename_shows_in_the_report(home, tmp_path):
     value = json.loads(run("name", home, "--json"))
     uid = value["clustering"]["clusters"][0]["uid"]
@@ -243,7 +255,7 @@ def test_stopped_in_the_middle_of_embedding_the_next_run_ends_the_same(home, pho
     _, err = stopped.communicate(timeout=30)
     assert stopped.returncode == 130
     assert "photos.herd is kept" in err
-    assert f"imageherd sort '{photos}' --n-clusters 4" in err
+    assert f"imageherd sort '{photos}' --n-clusters 4 --method kmeans" in err
     assert "Traceback" not in err
 
     run("sort", photos, "--herd", tmp_path / "photos.herd", "--no-report", *SORT)
