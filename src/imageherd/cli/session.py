@@ -79,19 +79,24 @@ def running(
         _silence_stdout()
         raise typer.Exit(NO_READER) from error
     except Exception as error:
-        where = _keep_traceback(screen, debug)
-        if isinstance(error, OSError) and error.errno in _OUTSIDE:
-            about = f": {shown(error.filename)}" if isinstance(error.filename, str) else ""
-            _fail(screen, f"{error.strerror}{about}.", MISTAKE, error)
-        if isinstance(error, MemoryError):
-            text = "There is not enough memory for this many images at once."
+        text = _outside_cause(error)
+        if text and debug:
+            screen.err.print(traceback.format_exc(), soft_wrap=True)
+        if text:
             _fail(screen, text, MISTAKE, error)
-        _fail(
-            screen,
-            f"This is a bug in imageherd ({type(error).__name__}: {error}). {where}",
-            BUG,
-            error,
-        )
+        where = _keep_traceback(screen, debug)
+        text = f"This is a bug in imageherd ({type(error).__name__}: {error}). {where}"
+        _fail(screen, text, BUG, error)
+
+
+def _outside_cause(error: Exception) -> str:
+    """Say what is wrong if it is the machine's state; empty if it is the program."""
+    if isinstance(error, OSError) and error.errno in _OUTSIDE:
+        about = f": {shown(error.filename)}" if isinstance(error.filename, str) else ""
+        return f"{error.strerror}{about}."
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this many images at once."
+    return ""
 
 
 def _fail(screen: Screen, text: str, code: int, cause: BaseException) -> NoReturn:
