@@ -28,7 +28,7 @@ from imageherd.heads.make import make_head
 from imageherd.images.folder import FolderSource
 from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph, knn_graph
-from imageherd.project import locked, read_project, register_source, set_features
+from imageherd.project import is_herd, locked, read_project, register_source, set_features
 from imageherd.versions import Versions
 
 N_NEIGHBORS = 50
@@ -164,7 +164,7 @@ class Herd:
         """Return about how many seconds `embed` would take, measured on a handful of its images."""
         folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
-        known = read_project(self.path)["sources"] if self.path.exists() else []
+        known = read_project(self.path)["sources"] if is_herd(self.path) else []
         index = known.index(folder.uri) if folder.uri in known else len(known)
         shards = self.path / "features" / net.key
         return estimate_embedding(self._items, folder, index, net, shards, workers=workers)
@@ -204,6 +204,7 @@ class Herd:
         **params
             Parameters of the head.
         """
+        versions = self._versions(name)
         data = self.features(features)
         settings: dict[str, Any] = {"method": method, "features": data.key}
         if n_clusters == "auto":
@@ -231,10 +232,10 @@ class Herd:
                 head.predict_proba(data.X),
                 name=name,
                 config=settings,
-                previous=self._versions(name).current(),
+                previous=versions.current(),
             )
             found = with_names(found, self._vote(data, found.uids))
-            return self._versions(name).write(found, head, head.history_)
+            return versions.write(found, head, head.history_)
 
     def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
         """Estimate how many clusters there are; see `imageherd.counting.count_clusters`."""
@@ -310,14 +311,24 @@ class Herd:
     # ---- what comes out
 
     def report(self, path: str | Path | None = None, *, name: str = "default") -> Path:
-        """Write the HTML report of a clustering; returns its path (``report/index.html``)."""
+        """Write the HTML report of a clustering; returns its path.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            Where; by default ``report/index.html`` in the herd, or ``report/<name>.html`` for a
+            clustering that is not called "default".
+        name : str, default="default"
+            Which clustering.
+        """
         from imageherd.report import write_report
         from imageherd.report.gather import gather
 
         clustering = self.clustering(name)
         data = self.features(clustering.config["features"])
         content = gather(clustering, data.rows, data.X, self._items.table(), self._sources())
-        return write_report(content, Path(path or self.path / "report" / "index.html"))
+        file = "index.html" if name == "default" else f"{name}.html"
+        return write_report(content, Path(path or self.path / "report" / file))
 
     def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
         """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.

@@ -32,7 +32,7 @@ def read_project(herd: Path) -> dict[str, Any]:
         If the folder holds no herd, a damaged one, or one in a newer format.
     """
     file = herd / FILE
-    if not file.is_file():
+    if not is_herd(herd):
         there = "is not a herd" if herd.exists() else "does not exist"
         raise ImageherdError(
             f"{herd} {there}; make a herd of your photos with `imageherd sort PHOTOS`."
@@ -50,9 +50,14 @@ def read_project(herd: Path) -> dict[str, Any]:
     return project
 
 
+def is_herd(folder: Path) -> bool:
+    """Whether the folder holds a herd."""
+    return (folder / FILE).is_file()
+
+
 def register_source(herd: Path, uri: str) -> int:
     """Return the index of a source, adding it, and the herd itself, if they are new."""
-    project = read_project(herd) if (herd / FILE).exists() else _new_project()
+    project = read_project(herd) if is_herd(herd) else _new_project()
     if uri not in project["sources"]:
         project["sources"].append(uri)
         write_json(herd / FILE, project)

@@ -17,6 +17,10 @@ from imageherd.errors import ImageherdError
 
 Outputs = dict[str, NDArray[np.float32]]
 
+# Counts changes to our own decoding and resizing that change pixels: features made before one must
+# not mix with features made after it.
+PIXELS_VERSION = 1
+
 # Every network runs on batches of one fixed size, so that a row does not depend on its company.
 BATCH_SIZE = 32
 

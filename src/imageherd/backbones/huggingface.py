@@ -13,7 +13,14 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from imageherd.backbones.base import BATCH_SIZE, Outputs, files_sha256, identity_key, run_padded
+from imageherd.backbones.base import (
+    BATCH_SIZE,
+    PIXELS_VERSION,
+    Outputs,
+    files_sha256,
+    identity_key,
+    run_padded,
+)
 from imageherd.backbones.hub import ModelFolder, find_model
 from imageherd.backbones.preprocess import Mode, Preprocessing
 from imageherd.backbones.processor_config import read_preprocessing
@@ -74,7 +81,7 @@ class HuggingFaceBackbone:
             "revision": found.revision,
             "weights": files_sha256(found.weights),
             "output": output,
-            "preprocessing": preprocessing.to_dict(),
+            "preprocessing": {**preprocessing.to_dict(), "version": PIXELS_VERSION},
             "dtype": str(self._dtype).removeprefix("torch."),
         }
         self.key = identity_key(self.identity)

@@ -12,7 +12,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from imageherd.backbones.base import BATCH_SIZE, Outputs, files_sha256, identity_key, run_padded
+from imageherd.backbones.base import (
+    BATCH_SIZE,
+    PIXELS_VERSION,
+    Outputs,
+    files_sha256,
+    identity_key,
+    run_padded,
+)
 from imageherd.backbones.preprocess import Mode, Preprocessing
 from imageherd.errors import ImageherdError
 
@@ -78,7 +85,7 @@ class OnnxBackbone:
             "revision": revision,
             "weights": files_sha256(_weight_files(path)),
             "output": self._features,
-            "preprocessing": preprocessing.to_dict(),
+            "preprocessing": {**preprocessing.to_dict(), "version": PIXELS_VERSION},
             "dtype": "mixed" if half else "float32",
         }
         self.key = identity_key(self.identity)
