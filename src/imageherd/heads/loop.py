@@ -20,6 +20,7 @@ from imageherd.files import write_atomically
 from imageherd.progress import progress
 
 CHECKPOINT_FORMAT = 1
+CHECKPOINT_SECONDS = 30.0
 
 Callback = Callable[[dict[str, Any]], bool | None]
 Schedule = Callable[[float], float]
@@ -101,7 +102,7 @@ def train(
     report: Callable[[], Mapping[str, float]] | None = None,
     description: str = "Training",
     advice: str = "lower lr",
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float | None = None,
 ) -> list[dict[str, Any]]:
     """Run the training loop and return its history, one dict an epoch.
 
@@ -131,7 +132,7 @@ def train(
         Shown with the progress bar.
     advice : str
         What to lower when the loss is not finite; ends that error's message.
-    checkpoint_seconds : float, default=30
+    checkpoint_seconds : float, default=CHECKPOINT_SECONDS
         A checkpoint is written at the end of the first epoch that ends so long after the last
         one; 0 writes one after every epoch. It is removed when training is complete.
 
@@ -153,6 +154,7 @@ def train(
         state["optimizer"] = optimizer
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+    pause = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     history: list[dict[str, Any]] = []
     if run.checkpoint is not None and run.checkpoint.exists():
         history = load_checkpoint(run.checkpoint, state, run.identity)
@@ -178,7 +180,7 @@ def train(
             info = {**entry, "epochs": plan.epochs, "seconds": time.monotonic() - began}
             if run.callback is not None and run.callback(info) is True:
                 break
-            if run.checkpoint is not None and time.monotonic() - written >= checkpoint_seconds:
+            if run.checkpoint is not None and time.monotonic() - written >= pause:
                 save_checkpoint(run.checkpoint, state, history, run.identity)
                 written = time.monotonic()
     if run.checkpoint is not None:
