@@ -96,6 +96,19 @@ def test_block_size_changes_no_bit(block_size):
     assert_same(knn_graph(X, 20, block_size=block_size), whole.ids, whole.similarities)
 
 
+@pytest.mark.parametrize("columns", [1, 10, 64, 519, 520])
+def test_blocks_of_columns_change_no_bit(monkeypatch, columns):
+    X = np.concatenate(
+        [make_features(400, 48), np.repeat(make_features(3, 48, seed=1), 40, axis=0)]
+    )
+    whole = knn_graph(X, 20)
+    monkeypatch.setattr(neighbors, "_COLUMNS", {"cpu": columns})
+    monkeypatch.setattr(neighbors, "_COLUMNS_EXACT", columns)
+    assert_same(knn_graph(X, 20, block_size=100), whole.ids, whole.similarities)
+    few = knn_graph(X[:5], 4)
+    assert_same(few, *neighbors_by_full_sort(X[:5], 4))
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_order_of_rows_only_renumbers(seed):

@@ -32,7 +32,8 @@ from imageherd.progress import progress
 _GRID = 2.0**26
 _FLOAT32_UNIT = 2.0**-24
 _SPARE_CANDIDATES = 16
-_BLOCK_ELEMENTS = {"cpu": 2**25, "cuda": 2**29}
+_ROWS = {"cpu": 2048, "cuda": 8192}
+_COLUMNS = {"cpu": 16384, "cuda": 65536}
 _BATCH_ELEMENTS = 2**27
 _COLUMNS_EXACT = 4096
 _ROWS_WORTH_PROGRESS = 10_000
@@ -94,11 +95,8 @@ class NeighborGraph:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                graph = cls(
-                    file.get_tensor("ids"),
-                    file.get_tensor("similarities"),
-                    metadata.get("metric", ""),
-                )
+                tensors = file.get_tensor("ids"), file.get_tensor("similarities")
+                graph = cls(*tensors, metadata.get("metric", ""))
         except (OSError, SafetensorError) as error:
             raise ImageherdError(f"{path} cannot be read as a neighbour graph: {error}.") from error
         fault = _fault(graph, metadata.get("k", ""))
@@ -116,11 +114,11 @@ def knn_graph(
 
     A row is not its own neighbour. Among equal similarities (as float32) the lower row number comes
     first, so the result depends neither on `block_size` nor on `device`; another order of the rows
-    gives the same graph renumbered, up to the order among equals. A row of zeros has
-    similarity 0 to every row.
+    gives the same graph renumbered, up to the order among equals. A row of zeros has similarity 0
+    to every row.
 
-    Takes about n² d multiplications; memory for one float32 copy of X and one block of similarities
-    (128 MB on a CPU, 2 GB on a GPU, unless `block_size` says otherwise).
+    Takes about n² d multiplications; memory for one float32 copy of X and a few blocks of
+    2,048 × 16,384 similarities (128 MB each) on a CPU, of 8,192 × 65,536 (2 GB) on a GPU.
 
     Parameters
     ----------
@@ -131,7 +129,7 @@ def knn_graph(
     device : {"cpu", "cuda", "mps", "auto"}, default="cpu"
         Where to compute; "mps" has no float64, so the CPU takes its place.
     block_size : int, optional
-        Rows compared with all others at a time.
+        Rows of a block.
 
     Returns
     -------
@@ -156,43 +154,24 @@ def knn_graph(
 
 
 def knn_query(
-    X: ArrayLike,
-    queries: ArrayLike,
-    k: int,
-    *,
-    device: str = "cpu",
-    block_size: int | None = None,
+    X: ArrayLike, queries: ArrayLike, k: int, *, device: str = "cpu", block_size: int | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find the k rows of X most similar to each query by cosine similarity, exactly.
 
-    As `knn_graph`, but a query equal to a row of X finds that row.
+    As `knn_graph`, with the same parameters and errors, but a query equal to a row finds that row.
 
     Parameters
     ----------
-    X : array-like of shape (n, d)
-        Features, of any scale; may be memory-mapped.
-    queries : array-like of shape (m, d)
-        What to look for.
+    X, queries : array-like of shape (n, d) and (m, d)
+        Features to search, and what to look for.
     k : int
         Neighbours a query, at most n.
-    device : {"cpu", "cuda", "mps", "auto"}, default="cpu"
-        Where to compute; "mps" has no float64, so the CPU takes its place.
-    block_size : int, optional
-        Queries compared with all of X at a time.
 
     Returns
     -------
     ids : ndarray of int32, shape (m, k)
         Row numbers in X, nearest first.
     similarities : ndarray of float32, shape (m, k)
-
-    Raises
-    ------
-    ValueError
-        If an array is not 2-D, is empty or holds a NaN or an infinity, their widths differ, or k or
-        block_size is out of range.
-    ImageherdError
-        If this machine lacks the device.
     """
     X, queries = _as_features(X, "X"), _as_features(queries, "queries")
     if X.shape[1] != queries.shape[1]:
@@ -231,8 +210,7 @@ def _unit_rows(X: NDArray[Any], name: str, device: torch.device, first: int = 0)
         length = np.sqrt((block * block).sum(axis=1, keepdims=True))
         block /= np.where(length > 0, length, 1.0)
         unit = (np.rint(block * _GRID) / _GRID).astype(np.float32)
-        exact = unit.astype(np.float64)
-        square = (exact * exact).sum(axis=1)
+        square = np.square(unit.astype(np.float64)).sum(axis=1)
         vectors[start : start + step] = torch.from_numpy(unit)
         squares[start : start + step] = torch.from_numpy(np.where(square > 0, square, 1.0))
     return _Unit(vectors, squares)
@@ -247,9 +225,8 @@ def _search(
     *,
     exclude_self: bool,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    n, _ = bank.vectors.shape
     if block_size is None:
-        block_size = min(8192, max(64, _BLOCK_ELEMENTS[bank.vectors.device.type] // n))
+        block_size = _ROWS[bank.vectors.device.type]
     elif block_size < 1:
         raise ValueError(f"block_size={block_size} must be at least 1.")
     ids = np.empty((n_rows, k), dtype=np.int32)
@@ -273,11 +250,7 @@ def _nearest(bank: _Unit, rows: _Unit, own: torch.Tensor | None, k: int) -> torc
     n, d = bank.vectors.shape
     available = n if own is None else n - 1
     n_candidates = min(k + _SPARE_CANDIDATES, available)
-    approximate = rows.vectors @ bank.vectors.T
-    if own is not None:
-        approximate.scatter_(1, own[:, None], -torch.inf)
-    proposed, candidates = approximate.topk(n_candidates)
-    del approximate
+    proposed, candidates = _propose(bank, rows, own, n_candidates)
     keys = _candidate_keys(bank, rows, candidates).topk(k).values
     if n_candidates < available:
         # What was not proposed is at most this similar; γ_d bounds a float32 sum in any order,
@@ -285,9 +258,39 @@ def _nearest(bank: _Unit, rows: _Unit, own: torch.Tensor | None, k: int) -> torc
         missed = proposed[:, -1].double() + _FLOAT32_UNIT * (1.01 * d + d**0.5 + 8)
         doubtful = (_unpack(keys)[1][:, -1].double() <= missed).nonzero()[:, 0]
         if len(doubtful):
-            some = _Unit(rows.vectors[doubtful], rows.squares[doubtful])
-            keys[doubtful] = _nearest_exactly(bank, some, None if own is None else own[doubtful], k)
+            some, some_own = (
+                _Unit(*(t[doubtful] for t in rows)),
+                own if own is None else own[doubtful],
+            )
+            keys[doubtful] = _nearest_exactly(bank, some, some_own, k)
     return keys
+
+
+def _propose(
+    bank: _Unit, rows: _Unit, own: torch.Tensor | None, n_candidates: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Similarities by float32 products, best first, and ids of the most similar of each row."""
+    n, m, device = len(bank.vectors), len(rows.vectors), bank.vectors.device
+    best, ids = torch.empty(m, 0, device=device), torch.empty(m, 0, dtype=torch.long, device=device)
+    step = _COLUMNS[device.type]
+    for start in range(0, n, step):
+        products = _float32_products(rows.vectors, bank.vectors[start : start + step])
+        if own is not None:
+            here = ((own >= start) & (own < start + step)).nonzero()[:, 0]
+            products[here, own[here] - start] = -torch.inf
+        some = products.topk(min(n_candidates, products.shape[1]))
+        best = torch.cat([best, some.values], dim=1)
+        ids = torch.cat([ids, some.indices + start], dim=1)
+        best, kept = best.topk(min(n_candidates, best.shape[1]))
+        ids = ids.gather(1, kept)
+    return best, ids
+
+
+def _float32_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if a.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        # A tensor in oneDNN's layout sends the product there; MKL takes twice as long on AMD.
+        return torch.nn.functional.linear(a.to_mkldnn(), b).to_dense()
+    return a @ b.T
 
 
 def _candidate_keys(bank: _Unit, rows: _Unit, candidates: torch.Tensor) -> torch.Tensor:
