@@ -93,7 +93,7 @@ function startMap(encoded) {
     const wanted = clusters.map((_, i) => i).filter((i) => groups[i].length && clusters[i].uid !== NOWHERE && (!marked.size || marked.has(i)));
     wanted.sort((i, j) => clusters[j].size - clusters[i].size);
     for (const i of wanted.slice(0, 400)) {
-      const name = nameOf(clusters[i]).slice(0, 40);
+      const name = [...nameOf(clusters[i])].slice(0, 40).join("");
       const [x, y] = toScreen(...centres[i]);
       const half = context.measureText(name).width / 2 + 4;
       if (x < half || x > width - half || y < 12 || y > height - 12) continue;

@@ -92,7 +92,7 @@ def _principal_components(centred: Array, random_state: int) -> Array:
     n, d = centred.shape
     n_components = min(N_COMPONENTS, d, n)
     # Rows that are all the same have no variance to divide by, and no directions to find.
-    if n < 2 or not centred.any():
+    if n < 2 or (centred == centred[0]).all():
         return np.eye(n_components, d, dtype=np.float32)
     fitted = PCA(n_components, random_state=random_state).fit(centred)
     return _as_float32(fitted.components_)

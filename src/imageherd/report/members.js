@@ -49,7 +49,7 @@ function pathList(numbers, more, open) {
   const extend = () => {
     list.append(...numbers.slice(done, done + CHUNK).map((number) => make("li", { title: report.paths[number] }, make("bdi", {}, report.paths[number]))));
     done = Math.min(done + CHUNK, numbers.length);
-    if (done < numbers.length) end.textContent = `${count(numbers.length - done)} more below …`;
+    if (done < numbers.length) end.replaceChildren(make("button", { type: "button", onclick: extend }, `Show more: ${count(numbers.length - done)} left`));
     else end.textContent = more ? `and ${count(more)} more: see imageherd export` : "";
   };
   const details = make("details", { class: "paths", open },
@@ -67,6 +67,7 @@ function pathList(numbers, more, open) {
 
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("close", () => {
+  if (dialog.open) return;
   dialog.replaceChildren();
   if (cameFrom) cameFrom.focus();
   cameFrom = null;

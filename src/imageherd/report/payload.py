@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -38,15 +39,16 @@ NO_NUMBER = 0xFFFFFFFF
 
 
 def to_json(value: Any) -> bytes:
-    """Encode as JSON that can stand inside a script element whatever it holds.
+    r"""Encode as JSON that can stand inside a script element whatever it holds.
 
-    "<", ">" and "&" are escaped, so no text can close the element or open a comment; lone
-    surrogates, which UTF-8 cannot hold, become JSON escapes.
+    "<", ">" and "&" are escaped, so no text can close the element or open a comment. Half of a
+    surrogate pair, which no well-formed text holds and browsers have crashed on, is written out
+    as "\udcff".
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "backslashreplace")
+    return re.sub("[\ud800-\udfff]", lambda half: rf"\\u{ord(half[0]):04x}", text).encode()
 
 
 def build(data: ReportData, max_bytes: int) -> bytes:
@@ -229,20 +231,21 @@ def _map(
     data: ReportData, clusters: list[ReportCluster], number: NDArray[np.uint32]
 ) -> dict[str, Any] | None:
     """Encode the map: base64 of little-endian arrays, positions as 16-bit steps."""
-    if data.xy is None or len(data.xy) == 0:
+    if data.xy is None:
         return None
-    n = len(data.xy)
-    drawn = np.arange(n)
+    uids = np.array([c.uid for c in clusters], dtype=np.int64)
+    drawn = np.flatnonzero(np.isin(data.labels, uids))
+    n = len(drawn)
+    if n == 0:
+        return None
     if n > MAX_MAP_POINTS:
-        drawn = np.sort(np.random.default_rng(0).choice(n, MAX_MAP_POINTS, replace=False))
+        drawn = np.sort(np.random.default_rng(0).choice(drawn, MAX_MAP_POINTS, replace=False))
     xy = np.asarray(data.xy, dtype=np.float64)[drawn]
     low = xy.min(axis=0)
     extent = float((xy.max(axis=0) - low).max()) or 1.0
     steps = np.round((xy - low) / extent * 65_535)
-    uids = np.array([c.uid for c in clusters], dtype=np.int64)
     sorting = np.argsort(uids)
-    at = np.searchsorted(uids[sorting], data.labels[drawn]).clip(max=max(len(uids) - 1, 0))
-    cluster = sorting[at] if len(uids) else np.zeros(len(drawn))
+    cluster = sorting[np.searchsorted(uids[sorting], data.labels[drawn])]
     return {
         "x": _packed(steps[:, 0], "<u2"),
         "y": _packed(steps[:, 1], "<u2"),
