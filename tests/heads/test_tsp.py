@@ -74,14 +74,13 @@ def test_eq4_with_copies_of_one_point():
 def test_losses_against_reference(seed, balance, K, spread):
     rng = np.random.default_rng(seed)
     logits_i, logits_j = rng.normal(0, spread, (2, 3, 8, K))
-    prior = rng.dirichlet(np.ones(K), 3) * 0.9 + 0.1 / K
     log_pi, log_pj = (torch.from_numpy(x).log_softmax(-1) for x in (logits_i, logits_j))
     plain = tsp_loss(log_pi, log_pj, balance)
-    informed = pmi_loss(log_pi, log_pj, torch.from_numpy(prior), balance)
+    informed = pmi_loss(log_pi, log_pj, balance)
     for h in range(3):
         expected = reference.tsp_loss(logits_i[h], logits_j[h], balance)
         assert plain[h].item() == pytest.approx(expected, abs=1e-6)
-        expected = reference.pmi_loss(logits_i[h], logits_j[h], prior[h], balance)
+        expected = reference.pmi_loss(logits_i[h], logits_j[h], balance)
         assert informed[h].item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -89,25 +88,38 @@ def test_gradients_by_finite_differences():
     numbers = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, generator=numbers, dtype=torch.float64, requires_grad=True)
     other = torch.randn(2, 3, 4, generator=numbers, dtype=torch.float64, requires_grad=True)
-    prior = torch.full((2, 4), 0.25, dtype=torch.float64)
-    prior[:, 0], prior[:, 1] = 0.4, 0.1
 
     def plain(a, b):
         return tsp_loss(a.log_softmax(2), b.log_softmax(2), 3.0)
 
     def informed(a, b):
-        return pmi_loss(a.log_softmax(2), b.log_softmax(2), prior, 0.7)
+        return pmi_loss(a.log_softmax(2), b.log_softmax(2), 0.7)
 
     assert torch.autograd.gradcheck(plain, (logits, other))
     assert torch.autograd.gradcheck(informed, (logits, other))
 
 
-def test_pmi_loss_is_least_for_equal_or_unequal_true_groups():
-    # Certain and consistent: minus the entropy of the sizes, whichever they are.
+def test_pmi_loss_of_certain_groups_is_minus_the_entropy_of_their_sizes():
     labels = torch.tensor([0] * 7 + [1] * 3)
     log_p = torch.nn.functional.one_hot(labels, 2).double().clamp_min(1e-30).log()[None]
-    prior = torch.tensor([[0.7, 0.3]], dtype=torch.float64)
-    assert pmi_loss(log_p, log_p, prior, 0.0).item() == pytest.approx(-entropy(prior).item())
+    sizes = torch.tensor([0.7, 0.3], dtype=torch.float64)
+    assert pmi_loss(log_p, log_p, 0.0).item() == pytest.approx(-entropy(sizes).item())
+
+
+def test_default_keeps_unequal_sizes_and_kills_no_cluster():
+    X, y = make_blobs([400, 100, 60, 40], 16, cluster_std=2.0, random_state=2)
+    head = TSP(4, **{**QUICK, "min_steps": 400, "lr": 3e-3}).fit(X.astype(np.float32))
+    assert sorted(np.bincount(head.labels_, minlength=4)) == pytest.approx(
+        [40, 60, 100, 400], abs=8
+    )
+    assert adjusted_rand_score(y, head.labels_) > 0.95
+
+
+def test_default_batch_grows_with_the_clusters():
+    X = np.random.default_rng(0).normal(size=(1700, 4)).astype(np.float32)
+    params = {**QUICK, "epochs": 1, "min_steps": 5}
+    assert TSP(2, **params).fit(X).n_iter_ == 1
+    assert TSP(50, **params).fit(X).n_iter_ == 2
 
 
 def test_appendix_a():

@@ -31,9 +31,9 @@ def tsp_loss(logits_i, logits_j, balance):
     return first - balance * entropy(p_i.mean(0))
 
 
-def pmi_loss(logits_i, logits_j, prior, balance):
+def pmi_loss(logits_i, logits_j, balance):
     """Eq. 5 with each cluster's agreement divided by its size."""
     p_i, p_j = softmax(logits_i), softmax(logits_j)
-    prior = np.asarray(prior, dtype=np.float64)
-    first = -np.mean([np.log(np.sum(a * b / prior)) for a, b in zip(p_i, p_j, strict=True)])
+    sizes = np.concatenate([p_i, p_j]).mean(0)
+    first = -np.mean([np.log(np.sum(a * b / sizes)) for a, b in zip(p_i, p_j, strict=True)])
     return first - balance * entropy(p_i.mean(0))

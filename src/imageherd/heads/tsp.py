@@ -24,7 +24,6 @@ from imageherd.heads.scaling import BLOCK_ROWS, Features
 
 INITS = ("kmeans", "random")
 OBJECTIVES = ("pmi", "tsp")
-PRIOR_MOMENTUM = 0.9
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -116,30 +115,22 @@ def tsp_loss(log_pi: Tensor, log_pj: Tensor, balance: float) -> Tensor:
     return -agreement - balance * entropy(log_pi.exp().mean(1))
 
 
-def pmi_loss(log_pi: Tensor, log_pj: Tensor, prior: Tensor, balance: float) -> Tensor:
-    """Eq. 5 with the agreement measured against chance: -E log Σc pc(xi) pc(xj) / prior_c - λ H.
+def pmi_loss(log_pi: Tensor, log_pj: Tensor, balance: float) -> Tensor:
+    """Eq. 5 with agreement measured against chance: -E log Σc pc(xi) pc(xj) / p̄c - λ H(E p(xi)).
 
-    Two points in one small cluster agree by less chance than two in a large one. Dividing by the
-    clusters' sizes says so; what it maximises is the mutual information of neighbours' clusters,
-    and sizes follow the data instead of being pushed to be equal (TEMI's eq. 8 with β = 1 is the
-    same quantity between two networks).
+    p̄ is the mean of p over both halves of the batch. Two points of one small cluster agree less
+    by chance than two of a large one, and dividing by the clusters' sizes says so. Where
+    assignments are certain, minus this loss (λ = 0) is at most the mutual information of
+    neighbours' clusters, so sizes follow the data instead of being pushed to be equal. (TEMI's
+    eq. 8 with β = 1 is this between two networks. Its running mean for p̄ will not do here: a
+    single layer still near uniform probabilities outruns it, and clusters die.)
 
-    Parameters
-    ----------
-    log_pi, log_pj : Tensor of shape (H, b, K)
-        As for `tsp_loss`.
-    prior : Tensor of shape (H, K)
-        Running mean of p; a constant here.
-    balance : float
-        λ of eq. 5, on top.
-
-    Returns
-    -------
-    Tensor of shape (H,)
+    Parameters and result as for `tsp_loss`.
     """
-    smallest = torch.finfo(prior.dtype).tiny
-    against_chance = log_pi + log_pj - prior.clamp_min(smallest).log()[:, None]
-    return -against_chance.logsumexp(2).mean(1) - balance * entropy(log_pi.exp().mean(1))
+    p_i = log_pi.exp()
+    sizes = (p_i.mean(1, keepdim=True) + log_pj.exp().mean(1, keepdim=True)) / 2
+    against_chance = log_pi + log_pj - sizes.clamp_min(torch.finfo(sizes.dtype).tiny).log()
+    return -against_chance.logsumexp(2).mean(1) - balance * entropy(p_i.mean(1))
 
 
 def centers_to_weights(centers: Tensor) -> Tensor:
@@ -180,8 +171,9 @@ class TSP(Head):
         k of eq. 4; at most max(5, n / 3K) are used.
     lr : float, default=3e-4
         Of Adam. The paper: 1e-4.
-    batch_size : int, default=256
-        At most n / 4 is used.
+    batch_size : int, optional
+        At most n / 4 is used. By default 256 or, if that is more, 8 rows a cluster: the loss
+        takes the clusters' sizes from the batch. The paper: 256.
     epochs : int, default=30
         The paper: 100.
     min_steps : int, default=1000
@@ -217,7 +209,7 @@ class TSP(Head):
         init: str = "kmeans",
         n_neighbors: int = 20,
         lr: float = 3e-4,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         epochs: int = 30,
         min_steps: int = 1000,
         random_state: int | np.random.RandomState | None = None,
@@ -248,7 +240,9 @@ class TSP(Head):
         check_choice(self.init, "init", INITS)
         check_scalar(self.balance, "balance", Real, min_val=0)
         check_scalar(self.lr, "lr", Real, min_val=0, include_boundaries="neither")
-        for name in ("n_heads", "batch_size", "epochs"):
+        if self.batch_size is not None:
+            check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        for name in ("n_heads", "epochs"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         check_scalar(self.min_steps, "min_steps", Integral, min_val=0)
 
@@ -258,7 +252,7 @@ class TSP(Head):
         network = self._network(Z.shape[1], {}).to(Z.device)
         network.weight.data.copy_(self._start(Z, run.seed))
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
-        prior = torch.full(network.bias.shape, 1 / self.n_clusters, device=Z.device)
+        loss = tsp_loss if self.objective == "tsp" else pmi_loss
         pairs = generator(run.seed, stream=1)
 
         def step(rows: Tensor, epoch: int) -> Tensor:
@@ -269,24 +263,19 @@ class TSP(Head):
             partners = ids[rows].gather(1, drawn).squeeze(1)
             log_p = network.each(Z[torch.cat([rows, partners])])
             log_pi, log_pj = log_p.chunk(2, dim=1)
-            if self.objective == "tsp":
-                losses = tsp_loss(log_pi, log_pj, self.balance)
-            else:
-                prior.lerp_(log_p.detach().exp().mean(1), 1 - PRIOR_MOMENTUM)
-                losses = pmi_loss(log_pi, log_pj, prior, self.balance)
+            losses = loss(log_pi, log_pj, self.balance)
             optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             return losses.detach()
 
-        length = plan(
-            len(Z), batch_size=self.batch_size, epochs=self.epochs, min_steps=self.min_steps
-        )
+        batch_size = self.batch_size or max(256, 8 * self.n_clusters)
+        length = plan(len(Z), batch_size=batch_size, epochs=self.epochs, min_steps=self.min_steps)
         self.history_ = train(
             step,
             length,
             run,
-            state={"network": network, "prior": prior, "pairs": pairs},
+            state={"network": network, "pairs": pairs},
             optimizer=optimizer,
             description="Training TSP",
             advice=f"lower lr (now {self.lr:g}) or use scaling='l2'",
