@@ -258,11 +258,8 @@ def _nearest(bank: _Unit, rows: _Unit, own: torch.Tensor | None, k: int) -> torc
         missed = proposed[:, -1].double() + _FLOAT32_UNIT * (1.01 * d + d**0.5 + 8)
         doubtful = (_unpack(keys)[1][:, -1].double() <= missed).nonzero()[:, 0]
         if len(doubtful):
-            some, some_own = (
-                _Unit(*(t[doubtful] for t in rows)),
-                own if own is None else own[doubtful],
-            )
-            keys[doubtful] = _nearest_exactly(bank, some, some_own, k)
+            some = _Unit(rows.vectors[doubtful], rows.squares[doubtful])
+            keys[doubtful] = _nearest_exactly(bank, some, None if own is None else own[doubtful], k)
     return keys
 
 
