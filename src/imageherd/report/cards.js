@@ -24,7 +24,8 @@ function card(cluster, index) {
   const element = make("article", { class: "card", "data-index": index }, mosaic,
     make("div", { class: "about" },
       make("h3", {}, make("i", { class: "dot", "aria-hidden": "true" }), open),
-      make("span", { class: "size" }, plural(cluster.size, "image", "images")),
+      make("span", { class: "size" }, plural(cluster.size, "image", "images"))),
+    make("div", { class: "about more" },
       make("p", { class: "votes" }, votes, orElse && votes ? " · " : null, orElse), sure),
     strip(lost ? "Among them" : "Typical", cluster.typical, lost ? "" : "The members the clustering is surest of"),
     lost ? null : strip("Doubtful", cluster.doubtful, "The members the clustering is least sure of: look here first for mistakes"));
