@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
 from importlib.metadata import version
 from numbers import Integral, Real
 from pathlib import Path
@@ -131,29 +132,20 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
         run = Run(seed, device, callback, path, self._identity(Z, seed) if path else {})
         network = self._fit(Z, graph, run)
         self.network_ = network.cpu().eval().requires_grad_(False)
-        rows = (Z[i : i + BLOCK_ROWS] for i in range(0, len(Z), BLOCK_ROWS))
-        found = [self._logits(_pad(block), device)[: len(block)].argmax(1) for block in rows]
-        self.labels_ = torch.cat(found).to(torch.int32).numpy()
+        del Z
+        self.labels_ = self._labels(X, device)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
         """Return the cluster of each row of X (n, d): ndarray (n,) of int32, in blocks of rows."""
-        X, device = self._ready(X)
-        found = np.empty(len(X), dtype=np.int32)
-        for start in range(0, len(X), BLOCK_ROWS):
-            logits = self._logits(self.scaler_(padded_block(X, start)), device)
-            rows = slice(start, min(start + BLOCK_ROWS, len(X)))
-            found[rows] = logits.argmax(1)[: rows.stop - start].numpy()
-        return found
+        return self._labels(*self._ready(X))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return P(cluster | row): ndarray (n, n_clusters) of float32, rows adding to 1."""
         X, device = self._ready(X)
         found = np.empty((len(X), self.n_clusters), dtype=np.float32)
-        for start in range(0, len(X), BLOCK_ROWS):
-            logits = self._logits(self.scaler_(padded_block(X, start)), device)
-            rows = slice(start, min(start + BLOCK_ROWS, len(X)))
-            found[rows] = logits.softmax(1)[: rows.stop - start].numpy()
+        for rows, logits in self._logits(X, device):
+            found[rows] = logits.softmax(1).numpy()
         return found
 
     def save(self, folder: str | Path) -> None:
@@ -288,13 +280,24 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
             )
         return torch.from_numpy(graph.ids[:, :k].astype(np.int64)).to(device)
 
-    @torch.no_grad()
-    def _logits(self, block: Tensor, device: torch.device) -> Tensor:
-        network = self.network_
-        if device.type != "cpu":
-            network = copy.deepcopy(network).to(device)
-        logits: Tensor = network(block.to(device)).cpu()
-        return logits
+    def _labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
+        found = np.empty(len(X), dtype=np.int32)
+        for rows, logits in self._logits(X, device):
+            found[rows] = logits.argmax(1).numpy()
+        return found
+
+    def _logits(self, X: Features, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows and their logits on the CPU, a block at a time."""
+        # A float32 product may differ in its last bit with a row's place in the block. On the CPU
+        # float64 is affordable, and its last bits are gone once the result is float32 again.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        parts = nn.Sequential(self.scaler_, self.network_)
+        parts = copy.deepcopy(parts).to(device=device, dtype=dtype)
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, len(X)))
+            with torch.no_grad():
+                logits = parts(padded_block(X, start).to(device=device, dtype=dtype)).cpu()
+            yield rows, logits[: rows.stop - start]
 
     def _identity(self, Z: Tensor, seed: int) -> dict[str, Any]:
         rows = torch.linspace(0, len(Z) - 1, min(len(Z), 1000)).long()
@@ -342,12 +345,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if missing:
         raise ImageherdError(f"{path} lacks {', '.join(sorted(missing))}; save the head again.")
     return config
-
-
-def _pad(block: Tensor) -> Tensor:
-    if len(block) == BLOCK_ROWS:
-        return block
-    return torch.cat([block, block.new_zeros(BLOCK_ROWS - len(block), block.shape[1])])
 
 
 def _plain(value: Any) -> Any:
