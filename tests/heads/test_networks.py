@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from imageherd.heads.networks import HeadStack, stacked_linear
+from imageherd.heads.networks import HeadStack, heads_per_chunk, stacked_linear
 
 
 class PlainHead(nn.Module):
@@ -138,3 +138,10 @@ def test_head_is_a_copy(stack):
     with torch.no_grad():
         one.gain.zero_()
     assert stack.gain.abs().min() > 0
+
+
+def test_chunk_size_follows_the_memory():
+    assert heads_per_chunk(1024, 10, "cpu") == 4
+    assert heads_per_chunk(1024, 10, "cuda") > 50
+    assert heads_per_chunk(1024, 25_000, "cpu") == 1
+    assert 1 <= heads_per_chunk(1024, 25_000, "cuda") < 5

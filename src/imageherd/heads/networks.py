@@ -10,6 +10,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from imageherd.heads.loop import generator
 
+# Bytes that the activations of one chunk of heads may take. On a CPU small tensors are fast: they
+# stay near the cache and are handed out again without the system clearing their pages.
+_CHUNK_BYTES = {"cpu": 48 * 2**20, "cuda": 2 * 2**30}
+
 
 class HeadStack(nn.Module):
     """H independent heads: Linear, GELU, Linear, L2 normalisation, Linear of unit rows.
@@ -112,6 +116,14 @@ def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y: Tensor = _OneDnnLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y
     return torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight.transpose(1, 2))
+
+
+def heads_per_chunk(n_rows: int, n_clusters: int, device: str) -> int:
+    """Heads whose activations for `n_rows` rows fit the memory set aside on a kind of device."""
+    # Each inner layer keeps its input, output and gradient; the outputs pass through some ten
+    # steps from cosines to loss.
+    one_head = 4 * n_rows * (3 * 512 + 4 * 256 + 10 * n_clusters)
+    return max(1, _CHUNK_BYTES.get(device, _CHUNK_BYTES["cuda"]) // one_head)
 
 
 class _OneDnnLinear(torch.autograd.Function):
