@@ -53,7 +53,7 @@ def test_what_is_there(herd, photos):
 
 def test_neighbors_are_computed_once(herd, monkeypatch):
     first = herd.neighbors(k=5)
-    monkeypatch.setattr("imageherd.herd.knn_graph", None)
+    monkeypatch.setattr("imageherd.derived.knn_graph", None)
     again = herd.neighbors(k=5)
     np.testing.assert_array_equal(first.ids, again.ids)
 
@@ -200,6 +200,22 @@ def test_the_report_outlives_the_photos(herd, photos, tmp_path, template):
         assert herd.report(tmp_path / "r.html").stat().st_size > 10_000
     finally:
         moved.rename(photos)
+
+
+def test_the_map_is_computed_once_and_again_if_it_is_damaged(herd, monkeypatch):
+    import imageherd.report.map as map_module
+
+    calls = []
+    layout = map_module.layout
+    monkeypatch.setattr(map_module, "layout", lambda X: calls.append(len(X)) or layout(X))
+    first = herd.report().read_bytes()
+    herd.rename(herd.clustering().clusters[0].uid, "renamed")
+    assert herd.report().read_bytes() != first
+    assert calls == [48]
+    (kept,) = herd.path.glob("report/map-*.npy")
+    kept.write_bytes(b"damaged")
+    herd.report()
+    assert calls == [48, 48]
 
 
 def test_a_damaged_clustering_says_so(herd):

@@ -18,6 +18,7 @@ from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE, imagenet_class_names, load_backbone
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count, count_clusters
+from imageherd.derived import kept_graph, kept_map, rows_digest
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
@@ -27,7 +28,7 @@ from imageherd.features.store import FeatureSet
 from imageherd.heads.make import make_head
 from imageherd.images.folder import FolderSource
 from imageherd.naming import ClusterName, vote_names
-from imageherd.neighbors import NeighborGraph, knn_graph
+from imageherd.neighbors import NeighborGraph
 from imageherd.project import is_herd, locked, read_project, register_source, set_features
 from imageherd.versions import Versions
 
@@ -110,14 +111,7 @@ class Herd:
         """
         features = features or self.features()
         k = min(k, len(features.rows) - 1)
-        digest = hashlib.sha256(features.rows.astype("<i8").tobytes()).hexdigest()[:12]
-        path = self.path / "neighbors" / features.key / f"k{k}-{digest}.safetensors"
-        if path.exists():
-            return NeighborGraph.load(path)
-        with locked(self.path):
-            graph = knn_graph(features.X, k, device=device)
-            graph.save(path)
-        return graph
+        return kept_graph(self.path, features.key, features.rows, features.X, k, device)
 
     # ---- embedding
 
@@ -222,9 +216,9 @@ class Herd:
         settings["params"] = head.get_params()
         graph = self.neighbors(data, device=device)
         with locked(self.path):
-            digest = hashlib.sha256(repr((sorted(settings["params"].items()), data.key)).encode())
-            digest.update(data.rows.tobytes())
-            checkpoint = self.path / "checkpoints" / f"{method}-{digest.hexdigest()[:12]}"
+            wanted = repr((sorted(settings["params"].items()), data.key, rows_digest(data.rows)))
+            digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+            checkpoint = self.path / "checkpoints" / f"{method}-{digest}"
             head.fit(data.X, neighbors=graph, checkpoint=checkpoint)
             found = describe(
                 data.rows,
@@ -326,7 +320,8 @@ class Herd:
 
         clustering = self.clustering(name)
         data = self.features(clustering.config["features"])
-        content = gather(clustering, data.rows, data.X, self._items.table(), self._sources())
+        xy = kept_map(self.path, data.key, data.rows, data.X)
+        content = gather(clustering, data.rows, data.X, xy, self._items.table(), self._sources())
         file = "index.html" if name == "default" else f"{name}.html"
         return write_report(content, Path(path or self.path / "report" / file))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -60,4 +61,7 @@ def main() -> None:
     0: done. 1: a bug in imageherd. 2: something the user can put right. 130, 143: stopped by Ctrl-C
     or SIGTERM. 141: the reader of the output went away.
     """
+    # OpenMP's threads burn processor time while they wait for each other: on a machine that does
+    # something else too, exact k-NN took twice as long that way. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="imageherd")

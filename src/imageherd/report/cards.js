@@ -27,7 +27,7 @@ function card(cluster, index) {
       make("span", { class: "size" }, plural(cluster.size, "image", "images"))),
     make("div", { class: "about more" },
       make("p", { class: "votes" }, votes, orElse && votes ? " · " : null, orElse), sure),
-    strip(lost ? "Among them" : "Typical", cluster.typical, lost ? "" : "The members the clustering is surest of"),
+    strip(lost ? "Among them" : "Typical", cluster.typical, lost ? "" : "The members most like all the others"),
     lost ? null : strip("Doubtful", cluster.doubtful, "The members the clustering is least sure of: look here first for mistakes"));
   element.open = open;
   return element;

@@ -30,7 +30,7 @@ class ReportCluster:
     medoids : list of int
         The members that stand for the cluster, best first; shown large.
     typical, doubtful : list of int
-        The surest members, and those the clustering is least sure of.
+        Members most like all the others, and those the clustering is least sure of.
     members : list of int
         All members.
     """

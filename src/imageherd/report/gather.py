@@ -15,7 +15,6 @@ from imageherd.clustering import NOWHERE, Clustering, by_centrality
 from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.folder import FolderSource
 from imageherd.report.data import ReportCluster, ReportData
-from imageherd.report.map import layout
 
 N_MEDOIDS = 4
 N_STRIP = 12
@@ -26,6 +25,7 @@ def gather(
     clustering: Clustering,
     rows: NDArray[np.int64],
     X: NDArray[np.float32],
+    xy: NDArray[np.float32],
     items: pa.Table,
     sources: list[FolderSource],
 ) -> ReportData:
@@ -35,8 +35,8 @@ def gather(
     ----------
     clustering : Clustering
         What to show; images that are gone since are left out.
-    rows, X : ndarray, shapes (n,) and (n, d)
-        The herd's features.
+    rows, X, xy : ndarray, shapes (n,), (n, d) and (n, 2)
+        The herd's features and their map.
     items : pyarrow.Table
         The herd's items.
     sources : list of FolderSource
@@ -90,7 +90,7 @@ def gather(
         ),
         labels=uids,
         probability=probability,
-        xy=layout(X),
+        xy=xy[at],
         thumbnail=_thumbnailer(shown, sources),
     )
 
