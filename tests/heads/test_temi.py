@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from imageherd.heads import load_head, temi
-from imageherd.heads.loop import LossNotFiniteError, Run
+from imageherd.heads.loop import LossNotFiniteError, Plan, Run
 from imageherd.heads.temi import PRESETS, TEMI, Ensemble
 from imageherd.metrics import clustering_accuracy
 from imageherd.neighbors import knn_graph
@@ -106,8 +106,8 @@ def plain_training(objective, start, Z, pairs, settings, steps_an_epoch):
 def our_training(settings, Z, neighbors, batches, monkeypatch=None):
     """The same batches through the library; returns the ensemble and the pairs it drew."""
     run = Run(seed=5, device=torch.device("cpu"))
-    ensemble = Ensemble(settings, Z, neighbors, 50, run)
-    start = Ensemble(settings, Z, neighbors, 50, run)
+    ensemble = Ensemble(settings, Z, neighbors, Plan(len(Z), 50, 20, 1), run)
+    start = Ensemble(settings, Z, neighbors, Plan(len(Z), 50, 20, 1), run)
     pairs = []
     for epoch, batch in batches:
         state = ensemble.draws.get_state()

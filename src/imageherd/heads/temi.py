@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from imageherd.heads.base import Head, check_choice
-from imageherd.heads.loop import Run, Schedule, generator, plan, train, warm_up
+from imageherd.heads.loop import Plan, Run, Schedule, generator, plan, train, warm_up
 from imageherd.heads.networks import HeadStack, heads_per_chunk
 from imageherd.heads.scaling import BLOCK_ROWS, padded_block
 from imageherd.heads.temi_losses import entropy, pair_weights, pmi_losses, scan_losses, update_prior
@@ -44,8 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings by name, for ``TEMI(n_clusters, **PRESETS["paper"])``. Over-clustering adds beta=1."""
 
-# Teacher probabilities of all heads that may be kept from the pass for the mean weight; above
-# that each chunk computes its own a second time.
+# Teachers' outputs kept from the pass for the mean weight; above, chunks compute them again.
 _KEPT_BYTES = 256 * 2**20
 
 
@@ -71,12 +70,10 @@ class TEMI(Head):
     teachers of all heads believe in it. The teacher with the lowest loss predicts.
 
     Source: Adaloglou et al. 2023 (BMVC), eqs. 4 to 10, and the authors' program. `PRESETS` has the
-    paper's and the released settings. The defaults are one row for unknown data, from n = 200 up,
-    made of choices that need no labels: principal components with 80 % of the variance; 1000
-    steps at AdamW's customary rate, decaying; and a teacher that remembers 50 steps. What limits
-    a short run is the teacher: with the released 250 steps of memory it hardly gets away from its
-    start in 1000, and the loss stays far above what 50 reach. The paper's runs of 20,000 steps are
-    78 memories long, this one 20.
+    paper's and the released settings. The defaults are one row for unknown data, from n = 200 up:
+    principal components with 80 % of the variance; 1000 steps at AdamW's customary rate,
+    decaying; and a teacher whose memory is the same part of the run as the paper's, 1/80 of its
+    20,000 steps: with the released memory of 250 steps it would hardly leave its start in 1000.
 
     Parameters
     ----------
@@ -101,8 +98,9 @@ class TEMI(Head):
         τ of eq. 4, of students and teachers.
     prior_momentum : float, default=0.9
         m of eq. 6.
-    teacher_momentum : float, default=0.98
-        Share of itself that a teacher keeps at every step. Released: 0.996.
+    teacher_momentum : float or "auto", default="auto"
+        Share of itself that a teacher keeps at every step. Released: 0.996. "auto" is
+        1 - 80 / steps, between 0.9 and 0.996.
     epochs, min_steps : int, default=10 and 1000
         Length: `epochs` passes over the data, more where that makes fewer than `min_steps` steps.
     batch_size : int, default=512
@@ -162,7 +160,7 @@ class TEMI(Head):
         alpha: float = 5.0,
         temperature: float = 0.1,
         prior_momentum: float = 0.9,
-        teacher_momentum: float = 0.98,
+        teacher_momentum: float | Literal["auto"] = "auto",
         epochs: int = 10,
         min_steps: int = 1000,
         batch_size: int = 512,
@@ -223,7 +221,7 @@ class TEMI(Head):
         length = plan(
             len(Z), batch_size=self.batch_size, epochs=self.epochs, min_steps=self.min_steps
         )
-        ensemble = Ensemble(self, Z, neighbors, length.batch_size, run)
+        ensemble = Ensemble(self, Z, neighbors, length, run)
         warmup = self.warmup_epochs * length.epochs / self.epochs
         self.history_ = train(
             ensemble.step,
@@ -256,8 +254,9 @@ class TEMI(Head):
         for name in ("lr", "temperature"):
             check_scalar(getattr(self, name), name, Real, min_val=0, include_boundaries="neither")
         for name in ("prior_momentum", "teacher_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1.")
+            value = getattr(self, name)
+            if value != "auto" or name == "prior_momentum":
+                check_scalar(value, name, Real, min_val=0, max_val=1, include_boundaries="left")
         if not 0.5 < self.beta <= 1:
             raise ValueError(f"beta={self.beta!r} must be above 0.5 and at most 1.")
         if self.heads_per_chunk != "auto":
@@ -272,14 +271,14 @@ class Ensemble:
     """
 
     def __init__(
-        self, settings: TEMI, Z: Tensor, neighbors: Tensor, batch_size: int, run: Run
+        self, settings: TEMI, Z: Tensor, neighbors: Tensor, length: Plan, run: Run
     ) -> None:
         self.settings = settings
         self.Z, self.neighbors, self.device = Z, neighbors, run.device
         H, K = settings.n_heads, settings.n_clusters
         size = settings.heads_per_chunk
         if size == "auto":
-            size = heads_per_chunk(2 * batch_size, K, run.device.type)
+            size = heads_per_chunk(2 * length.batch_size, K, run.device.type)
         self.students = nn.ModuleList(
             HeadStack(Z.shape[1], K, min(size, H - i), first_head=i, seed=run.seed)
             for i in range(0, H, size)
@@ -289,12 +288,13 @@ class Ensemble:
         self.prior = torch.full((H, K), 1 / K, device=run.device)
         self.losses = torch.zeros(H, device=run.device)
         self.entropies = torch.zeros(H, device=run.device)
-        self.keep_teachers = H * 2 * batch_size * K * 4 <= _KEPT_BYTES
+        self.keep_teachers = H * 2 * length.batch_size * K * 4 <= _KEPT_BYTES
         self.draws = generator(run.seed, stream=-2)
-        self.optimizer = self._optimizer(batch_size)
-        self.move_teachers = get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-            settings.teacher_momentum
-        )
+        self.optimizer = self._optimizer(length.batch_size)
+        m = settings.teacher_momentum
+        if m == "auto":
+            m = min(max(1 - 80 / (length.epochs * length.steps), 0.9), 0.996)
+        self.move_teachers = get_ema_multi_avg_fn(m)  # type: ignore[no-untyped-call]
         self.epoch, self.steps = -1, 0
 
     def _optimizer(self, batch_size: int) -> torch.optim.Optimizer:
