@@ -42,6 +42,17 @@ def test_top_two_names_winner_and_second():
     np.testing.assert_allclose(probability, [0.6, 0.5])
 
 
+def test_top_two_is_a_stable_sort_across_blocks(monkeypatch):
+    monkeypatch.setattr("imageherd.clustering.BLOCK", 3)
+    P = np.random.default_rng(0).integers(0, 3, size=(10, 4)).astype(np.float32) / 4
+    order = np.argsort(-P, axis=1, kind="stable")
+    uids, probability, second = top_two(P, [1, 2, 3, 4])
+    assert uids.tolist() == (order[:, 0] + 1).tolist()
+    assert second.tolist() == (order[:, 1] + 1).tolist()
+    np.testing.assert_array_equal(probability, P.max(1))
+    assert top_two(P[:, :1], [5])[2].tolist() == [5] * 10
+
+
 def test_first_uids_go_by_size_and_empty_columns_give_no_cluster():
     found = clustering([2, 2, 2, 0, 0, 3], n_clusters=5)
     assert [(c.uid, c.size) for c in found.clusters] == [(1, 3), (2, 2), (3, 1)]
@@ -63,6 +74,15 @@ def test_a_cluster_that_is_gone_leaves_its_uid_unused():
     assert set(refit.uids[:10]) == {1}
     # Both halves of the old cluster 2 share exactly half of it: neither is it.
     assert set(refit.uids[10:]) == {3, 4}
+
+
+def test_a_cluster_that_keeps_most_images_keeps_its_uid_whoever_has_the_rest():
+    first = clustering([0] * 100 + [1] * 32)
+    assert first.config["uids"] == [1, 2]
+    # 68 images stay together, 32 come from elsewhere, 32 go: each of the two remainders fits the
+    # other side by a third, two of which add up to more than the 68 / 132 of the pair that counts.
+    refit = clustering([0] * 68 + [1] * 32 + [0] * 32, previous=first)
+    assert refit.uids.tolist() == [1] * 68 + [3] * 32 + [1] * 32
 
 
 def test_only_images_that_both_have_count():

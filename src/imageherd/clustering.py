@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
 from imageherd.errors import ImageherdError
@@ -160,8 +159,7 @@ def match_uids(
     np.add.at(overlap, (labels[new_at][placed], columns), 1)
     union = overlap.sum(1, keepdims=True) + overlap.sum(0, keepdims=True) - overlap
     jaccard = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    pairs = zip(*linear_sum_assignment(-jaccard), strict=True)
-    kept = {int(i): int(old_uids[j]) for i, j in pairs if jaccard[i, j] > 0.5}
+    kept = {int(i): int(old_uids[j]) for i, j in np.argwhere(jaccard > 0.5)}
     fresh = previous.config["next_uid"]
     uids = []
     for c in range(n_clusters):
@@ -178,6 +176,8 @@ def top_two(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
     """Return the most probable cluster of each image, its probability and the second cluster.
 
+    Equal probabilities go to the earlier column. A single column is its own second.
+
     Parameters
     ----------
     probabilities : ndarray, shape (n, n_clusters)
@@ -186,10 +186,16 @@ def top_two(
         Cluster of each column.
     """
     columns = np.array(uids, dtype=np.int32)
-    # A stable sort gives equal probabilities to the earlier column, as argmax does.
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
-    best = np.take_along_axis(probabilities, order[:, :1], axis=1)[:, 0]
-    return columns[order[:, 0]], best.astype(np.float32), columns[order[:, -1]]
+    first, second = np.empty((2, len(probabilities)), dtype=np.intp)
+    best = np.empty(len(probabilities), dtype=np.float32)
+    for start in range(0, len(probabilities), BLOCK):
+        block = np.array(probabilities[start : start + BLOCK])
+        each, rows = np.arange(len(block)), slice(start, start + BLOCK)
+        first[rows] = block.argmax(1)
+        best[rows] = block[each, first[rows]]
+        block[each, first[rows]] = -1
+        second[rows] = block.argmax(1)
+    return columns[first], best, columns[second]
 
 
 def describe(
@@ -231,7 +237,7 @@ def describe(
             uid=columns[column],
             name=f"cluster {columns[column]}",
             size=len(members),
-            confidence=float(probability[labels == column].mean()),
+            confidence=float(probability[members].mean()),
             medoids=[int(row) for row in rows[members[:N_MEDOIDS]]],
         )
         for column, members in enumerate(by_centrality(X, labels, n_clusters))
