@@ -157,9 +157,10 @@ class FeatureSet:
 
     def _gather(self, shards: dict[int, np.ndarray], rows: np.ndarray, out: np.ndarray) -> None:
         of_row = rows // self._shard_rows
-        for index in np.unique(of_row):
+        order = np.argsort(of_row, kind="stable")
+        indices, starts = np.unique(of_row[order], return_index=True)
+        for index, here in zip(indices.tolist(), np.split(order, starts[1:]), strict=False):
             if index in shards:
-                here = np.flatnonzero(of_row == index)
                 out[here] = shards[index][rows[here] - index * self._shard_rows]
 
 
