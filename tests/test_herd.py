@@ -58,6 +58,48 @@ def test_neighbors_are_computed_once(herd, monkeypatch):
     np.testing.assert_array_equal(first.ids, again.ids)
 
 
+def test_only_methods_that_use_neighbors_get_them_and_enough(herd, monkeypatch):
+    asked = []
+    neighbors = Herd.neighbors
+    monkeypatch.setattr(
+        Herd, "neighbors", lambda *a, k, **kw: asked.append(k) or neighbors(*a, k=k, **kw)
+    )
+    herd.cluster("kmeans", 4)
+    assert asked == []
+    herd.cluster("tsp", 2, n_neighbors=60, **FAST)
+    assert asked == [60]
+
+
+def test_what_another_process_embedded_is_not_undone(herd, tmp_path):
+    # Read before the other one writes.
+    assert len(herd.items()) == 49
+    for i, other in enumerate((Herd(herd.path), herd)):
+        new = tmp_path / f"new{i}"
+        new.mkdir()
+        shutil.copy(sorted(EXAMPLES.glob("*.jpg"))[60 + i], new / f"{i}.jpg")
+        other.embed(new)
+    items = Herd(herd.path).items()
+    assert items["path"].to_pylist()[-2:] == ["0.jpg", "1.jpg"]
+    assert items["row"].to_pylist() == list(range(51))
+
+
+def test_images_are_not_placed_in_a_clustering_that_was_made_anew_meanwhile(
+    herd, photos, tmp_path, monkeypatch
+):
+    from imageherd import herd as herd_module
+
+    def refit_meanwhile(*args, **kwargs):
+        Herd(herd.path).cluster("kmeans", 3)
+        return place(*args, **kwargs)
+
+    place = herd_module.place
+    monkeypatch.setattr(herd_module, "place", refit_meanwhile)
+    shutil.copytree(photos / "left", tmp_path / "new")
+    with pytest.raises(ImageherdError, match="made anew while"):
+        herd.assign(tmp_path / "new")
+    assert herd.clustering().config["params"]["n_clusters"] == 3
+
+
 def test_the_same_call_gives_the_same_bytes(herd, template):
     again = herd.cluster("kmeans", 4)
     folder = herd.path / "clusterings" / "default"

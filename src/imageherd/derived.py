@@ -1,17 +1,44 @@
-"""What is computed from a herd's features once and kept: the k-NN graph and the 2-D map."""
+"""A herd's features, and what is computed from them once and kept: k-NN graph and 2-D map."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd.features.store import FeatureSet
 from imageherd.files import write_atomically
 from imageherd.neighbors import NeighborGraph, knn_graph
 from imageherd.project import locked
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a herd's readable images.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Rows of the items table, ascending.
+    key : str
+        Key of the feature set.
+    store : FeatureSet
+        Where the vectors are.
+    """
+
+    rows: NDArray[np.int64]
+    key: str
+    store: FeatureSet
+
+    @cached_property
+    def X(self) -> NDArray[np.float32]:  # noqa: N802
+        """The vectors, shape (n, d): read when first asked for, 4 n d bytes of memory."""
+        return self.store.read(self.rows)
 
 
 def rows_digest(rows: NDArray[np.int64]) -> str:
@@ -19,35 +46,32 @@ def rows_digest(rows: NDArray[np.int64]) -> str:
     return hashlib.sha256(np.asarray(rows, dtype="<i8").tobytes()).hexdigest()[:12]
 
 
-def kept_graph(
-    herd: Path, key: str, rows: NDArray[np.int64], X: NDArray[np.float32], k: int, device: str
-) -> NeighborGraph:
-    """Return the k-NN graph of these rows, from ``neighbors/`` if it is there."""
-    path = herd / "neighbors" / key / f"k{k}-{rows_digest(rows)}.safetensors"
+def kept_graph(herd: Path, features: Features, k: int, device: str) -> NeighborGraph:
+    """Return the k-NN graph of these features, from ``neighbors/`` if it is there."""
+    name = f"k{k}-{rows_digest(features.rows)}.safetensors"
+    path = herd / "neighbors" / features.key / name
     if path.exists():
         return NeighborGraph.load(path)
     with locked(herd):
-        graph = knn_graph(X, k, device=device)
+        graph = knn_graph(features.X, k, device=device)
         graph.save(path)
     return graph
 
 
-def kept_map(
-    herd: Path, key: str, rows: NDArray[np.int64], X: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the 2-D map of these rows, shape (n, 2), from ``report/`` if it is there."""
-    path = herd / "report" / f"map-{key}-{rows_digest(rows)}.npy"
+def kept_map(herd: Path, features: Features) -> NDArray[np.float32]:
+    """Return the 2-D map of these features, shape (n, 2), from ``report/`` if it is there."""
+    path = herd / "report" / f"map-{features.key}-{rows_digest(features.rows)}.npy"
     if path.exists():
         try:
             found: NDArray[np.float32] = np.load(path, allow_pickle=False)
-            if found.shape == (len(rows), 2):
+            if found.shape == (len(features.rows), 2):
                 return found
         except (OSError, ValueError):
             # A damaged map costs seconds to make again.
             pass
     from imageherd.report.map import layout
 
-    xy: NDArray[np.float32] = layout(X)
+    xy: NDArray[np.float32] = layout(features.X)
     buffer = io.BytesIO()
     np.save(buffer, xy, allow_pickle=False)
     with locked(herd):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imageherd import export as export_module
@@ -18,11 +18,11 @@ from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE, imagenet_class_names, load_backbone
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count, count_clusters
-from imageherd.derived import kept_graph, kept_map, rows_digest
+from imageherd.derived import Features, kept_graph, kept_map, rows_digest
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
-from imageherd.features.items import Items
+from imageherd.features.items import OK, Items
 from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.features.store import FeatureSet
 from imageherd.heads.make import make_head
@@ -33,15 +33,6 @@ from imageherd.project import is_herd, locked, read_project, register_source, se
 from imageherd.versions import Versions
 
 N_NEIGHBORS = 50
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of the readable images: rows (n,), X (n, d) and the key of their feature set."""
-
-    rows: NDArray[np.int64]
-    X: NDArray[np.float32]
-    key: str
 
 
 class Herd:
@@ -86,14 +77,14 @@ class Herd:
         if key is None:
             raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
         items = self._items.table()
-        rows = items["row"].to_numpy()[np.array(items["status"].to_pylist()) == "ok"]
+        rows = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
         store = self._feature_set(key)
         rows = rows[np.isin(rows, store.rows_present())]
         if len(rows) == 0:
             raise ImageherdError(
                 f"{self.path} holds no readable image with features {key}; run `imageherd embed`."
             )
-        return Features(rows, store.read(rows), key)
+        return Features(rows, key, store)
 
     def neighbors(
         self, features: Features | None = None, *, k: int = N_NEIGHBORS, device: str = "auto"
@@ -111,7 +102,7 @@ class Herd:
         """
         features = features or self.features()
         k = min(k, len(features.rows) - 1)
-        return kept_graph(self.path, features.key, features.rows, features.X, k, device)
+        return kept_graph(self.path, features, k, device)
 
     # ---- embedding
 
@@ -141,6 +132,8 @@ class Herd:
         folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
         with locked(self.path):
+            # Another process may have written them since they were read.
+            vars(self).pop("_items", None)
             index = register_source(self.path, folder.uri)
             shards = self.path / "features" / net.key
             summary = embed_source(self._items, folder, index, net, shards, workers=workers)
@@ -214,10 +207,12 @@ class Herd:
             **params,
         )
         settings["params"] = head.get_params()
-        graph = self.neighbors(data, device=device)
+        graph = None
+        if wanted := getattr(head, "n_neighbors", 0):
+            graph = self.neighbors(data, k=max(N_NEIGHBORS, wanted), device=device)
         with locked(self.path):
-            wanted = repr((sorted(settings["params"].items()), data.key, rows_digest(data.rows)))
-            digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+            run = repr((sorted(settings["params"].items()), data.key, rows_digest(data.rows)))
+            digest = hashlib.sha256(run.encode()).hexdigest()[:12]
             checkpoint = self.path / "checkpoints" / f"{method}-{digest}"
             head.fit(data.X, neighbors=graph, checkpoint=checkpoint)
             found = describe(
@@ -295,10 +290,15 @@ class Herd:
                 f"Clustering {name!r} was made on features {key}, but backbone {backbone!r} now "
                 f"gives {data.key}; run `imageherd cluster` to make it anew."
             )
-        head = self._versions(name).head(old.version)
+        head = self._versions(name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
         if len(found.rows):
             with locked(self.path):
+                if self.clustering(name).version != old.version:
+                    raise ImageherdError(
+                        f"Clustering {name!r} was made anew while the images were being placed; "
+                        "run the same again."
+                    )
                 self._versions(name).write(found.clustering, head, [])
         return found
 
@@ -320,7 +320,7 @@ class Herd:
 
         clustering = self.clustering(name)
         data = self.features(clustering.config["features"])
-        xy = kept_map(self.path, data.key, data.rows, data.X)
+        xy = kept_map(self.path, data)
         content = gather(clustering, data.rows, data.X, xy, self._items.table(), self._sources())
         file = "index.html" if name == "default" else f"{name}.html"
         return write_report(content, Path(path or self.path / "report" / file))

@@ -67,9 +67,9 @@ class Versions:
             config=config,
         )
 
-    def head(self, version: str) -> Head:
+    def head(self, version: str, *, device: str = "auto") -> Head:
         """Load the head that gave this version."""
-        return load_head(self.folder / version)
+        return load_head(self.folder / version, device=device)
 
     def write(
         self, clustering: Clustering, head: Head, history: Sequence[dict[str, float]]
