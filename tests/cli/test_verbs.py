@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def test_sort_goes_the_whole_way(run, herd, photos):
@@ -50,6 +51,15 @@ def test_sorting_again_does_only_what_is_missing(run, herd, photos):
     result = run("sort", photos, "--herd", "photos.herd")
     assert [verb for verb, _, _ in herd.calls] == ["estimate", "embed"]
     assert result.exit_code == 0
+
+
+def test_two_more_images_are_enough_for_a_herd_that_is_there(run, made, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    for i in range(2):
+        Image.new("RGB", (8, 8), (40 * i, 9, 9)).save(new / f"{i}.jpg")
+    assert "at least 3" in run("sort", new).stderr
+    assert run("sort", new, "--herd", made.path).exit_code == 0
 
 
 @pytest.mark.parametrize("change", [["--seed", "1"], ["--method", "temi"], ["--n-clusters", "3"]])

@@ -11,6 +11,7 @@ from typing import Any
 
 from imageherd.cli.screen import shown
 from imageherd.errors import ImageherdError
+from imageherd.project import is_herd
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -123,11 +124,6 @@ def photos_folder(path: Path) -> Path:
     if not os.access(path, os.R_OK | os.X_OK):
         raise ImageherdError(f"{shown(path)} may not be read: permission denied.")
     return path
-
-
-def is_herd(path: Path) -> bool:
-    """Whether a folder holds a herd."""
-    return (path / "herd.json").is_file()
 
 
 def existing_herd(path: Path) -> Path:

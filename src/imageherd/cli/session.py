@@ -23,6 +23,7 @@ from imageherd.cli.progress import reporter_for
 from imageherd.cli.screen import Screen, shown
 from imageherd.errors import ImageherdError
 from imageherd.progress import reporting
+from imageherd.project import is_herd
 
 BUG, MISTAKE, INTERRUPTED, NO_READER, TERMINATED = 1, 2, 130, 141, 143
 
@@ -107,7 +108,7 @@ def _fail(screen: Screen, text: str, code: int, cause: BaseException) -> NoRetur
 
 def _say_stopped(screen: Screen, herd: Path | None) -> None:
     again = shlex.join(["imageherd", *sys.argv[1:]])
-    kept = herd is not None and (herd / "herd.json").is_file()
+    kept = herd is not None and is_herd(herd)
     # The terminal shows ^C on the line that was being written.
     screen.err.print()
     screen.err.print(
