@@ -41,6 +41,9 @@ def test_a_missing_or_binary_file_says_so(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"path,label\n\xff\xfe,\xff\n")
     with pytest.raises(ImageherdError, match="UTF-8"):
         read_labels(tmp_path / "binary.csv", PATHS)
+    (tmp_path / "endless.csv").write_text("path,label\n" + "x" * 200_000)
+    with pytest.raises(ImageherdError, match="not a CSV"):
+        read_labels(tmp_path / "endless.csv", PATHS)
 
 
 def test_what_has_no_label_or_no_cluster_is_left_out_and_counted():

@@ -260,8 +260,11 @@ def test_the_map_is_computed_once_and_again_if_it_is_damaged(herd, monkeypatch):
     assert calls == [48, 48]
 
 
-def test_a_damaged_clustering_says_so(herd):
-    (herd.path / "clusterings" / "default" / "v0001" / "assignments.parquet").write_bytes(b"x")
+@pytest.mark.parametrize(
+    "file", ["v0001/assignments.parquet", "v0001/clusters.json", "current.json"]
+)
+def test_a_damaged_clustering_says_so(herd, file):
+    (herd.path / "clusterings" / "default" / file).write_bytes(b"x")
     with pytest.raises(ImageherdError, match="cannot be read"):
         herd.clustering()
 

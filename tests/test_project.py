@@ -19,6 +19,12 @@ def test_sources_get_their_index_once(tmp_path):
     assert project["versions"]["torch"]
 
 
+def test_a_package_under_another_name_is_no_hindrance(tmp_path, monkeypatch):
+    monkeypatch.setattr("imageherd.project.PACKAGES", ("torch", "no-such-package"))
+    register_source(tmp_path, "folder:/a")
+    assert read_project(tmp_path)["versions"].keys() == {"python", "torch"}
+
+
 def test_what_is_no_herd_says_so(tmp_path):
     with pytest.raises(ImageherdError, match="is not a herd"):
         read_project(tmp_path)

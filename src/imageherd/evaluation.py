@@ -99,7 +99,7 @@ def _read_csv(path: Path) -> dict[str, str]:
             f"The labels {path} cannot be read: {error.strerror}. Give a CSV file with the columns "
             "path and label, or the word folder to take the folders' names."
         ) from error
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ImageherdError(f"{path} is not a CSV file in UTF-8: {error}.") from error
 
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from imageherd.files import read_json, write_json
 
 FORMAT = 1
 FILE = "herd.json"
-PACKAGES = ("imageherd", "numpy", "onnxruntime", "scikit-learn", "torch", "transformers")
+PACKAGES = (
+    *("imageherd", "numpy", "onnxruntime", "onnxruntime-gpu"),
+    *("scikit-learn", "torch", "transformers"),
+)
 
 
 def read_project(herd: Path) -> dict[str, Any]:
@@ -97,8 +100,19 @@ def _new_project() -> dict[str, Any]:
     return {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version()} | _versions(),
         "sources": [],
         "features": None,
         "backbones": {},
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            # One may stand in for another: onnxruntime-gpu for onnxruntime.
+            continue
+    return found

@@ -39,12 +39,12 @@ class Versions:
         pointer = self.folder / "current.json"
         if not pointer.exists():
             return None
-        version = read_json(pointer)["version"]
-        folder = self.folder / version
+        folder = self.folder
         try:
+            folder = self.folder / read_json(pointer)["version"]
             config = read_json(folder / "clusters.json")
             table = pq.read_table(folder / "assignments.parquet")
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise ImageherdError(
                 f"The clustering in {folder} cannot be read ({error}); run `imageherd cluster`."
             ) from error
@@ -58,7 +58,7 @@ class Versions:
         del config["format"]
         return Clustering(
             name=self.folder.name,
-            version=version,
+            version=folder.name,
             rows=table["row"].to_numpy(),
             uids=table["uid"].to_numpy(),
             probability=table["probability"].to_numpy(),
