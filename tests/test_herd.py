@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imageherd.errors import ImageherdError
-from imageherd.export import safe_name
+from imageherd.export import folder_names, safe_name
 from imageherd.herd import Herd
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
@@ -220,6 +220,23 @@ def test_export_folders_holds_every_image_once(herd, photos, tmp_path, link):
     assert {p.name for p in out.iterdir()} == names
 
 
+def test_an_image_put_in_anothers_place_is_not_exported_as_that_one(herd, photos, tmp_path):
+    mine = shutil.copytree(photos, tmp_path / "mine")
+    own = Herd(tmp_path / "own.herd")
+    own.embed(mine)
+    own.cluster("kmeans", 4)
+    shutil.copy(sorted(EXAMPLES.glob("*.jpg"))[70], mine / "left" / "3.jpg")
+    (mine / "right" / "5.jpg").unlink()
+    own.embed(mine)
+    out = own.export(tmp_path / "out", to="folders")
+    assert len([p for p in out.rglob("*") if p.is_file()]) == 46
+
+
+def test_clusters_of_the_same_name_get_folders_of_their_own():
+    names = {3: "a/b", 5: "A-b", 9: "a-b", 7: "umbrella"}
+    assert folder_names(names) == {3: "a-b", 5: "A-b (5)", 9: "a-b (9)", 7: "umbrella"}
+
+
 def test_export_never_overwrites(herd, tmp_path):
     taken = tmp_path / "out.csv"
     taken.write_text("mine")
@@ -270,7 +287,8 @@ def test_a_damaged_clustering_says_so(herd, file):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("a/b", "a-b"), ("..", "cluster"), ("swim trunks / shorts", None)]
+    ("name", "folder"),
+    [("a/b", "a-b"), ("..", "cluster"), ("swim trunks / shorts", None), ("波" * 300, "波" * 33)],
 )
 def test_folder_names_are_safe(name, folder):
     made = safe_name(name)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from imageherd.clustering import Clustering
 from imageherd.errors import ImageherdError
+from imageherd.features.items import DELETED, OK
 from imageherd.features.store import SHARD_ROWS, FeatureSet
 from imageherd.files import write_atomically
 from imageherd.images.folder import FolderSource
@@ -49,7 +51,8 @@ def export(
         A new file, or for "folders" a new or empty folder.
     to : {"csv", "parquet", "folders"}, default="csv"
         "csv": every image with its cluster, unreadable ones included. "parquet": the same with
-        the features as fixed-size lists. "folders": one folder a cluster.
+        the features as fixed-size lists. "folders": one folder a cluster. Images that are gone
+        are in none of them.
     link : {"copy", "symlink", "hardlink"}, default="copy"
         How the images get into the folders.
 
@@ -83,7 +86,7 @@ def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
     Columns: row, path, status, reason, uid, name, probability, second_name, taken_at, width,
     height. An image without a cluster has nulls there.
     """
-    items = items.filter(pa.compute.not_equal(items["status"], "deleted"))
+    items = items.filter(pc.not_equal(items["status"], DELETED))
     rows = items["row"].to_numpy()
     position = np.searchsorted(clustering.rows, rows)
     position[position == len(clustering.rows)] = 0
@@ -112,12 +115,12 @@ def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
 def _write_parquet(table: pa.Table, features: FeatureSet, file: object) -> None:
     kind = pa.list_(pa.float32(), features.dim)
     schema = table.schema.append(pa.field("features", kind))
-    present = features.rows_present()
+    present = np.isin(table["row"].to_numpy(), features.rows_present())
+    present &= pc.equal(table["status"], OK).to_numpy()
     with pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(table), SHARD_ROWS):
             part = table.slice(start, SHARD_ROWS)
-            rows = part["row"].to_numpy()
-            have = np.isin(rows, present) & (np.array(part["status"].to_pylist()) == "ok")
+            rows, have = part["row"].to_numpy(), present[start : start + SHARD_ROWS]
             vectors = np.zeros((len(rows), features.dim), dtype=np.float32)
             vectors[have] = features.read(rows[have])
             column = pa.FixedSizeListArray.from_arrays(
@@ -134,14 +137,20 @@ def _write_folders(
     link: str,
 ) -> None:
     table = items.take(pa.array(clustering.rows))
+    # What lies now under the name of a replaced image is another image.
+    there = pc.not_equal(table["status"], DELETED)
+    uids = clustering.uids[there.to_numpy()].tolist()
+    table = table.filter(there)
     keys, indices = table["key"].to_pylist(), table["source"].to_pylist()
-    folders = {uid: safe_name(name) for uid, name in clustering.names().items()}
-    used: set[tuple[str, bytes]] = set()
+    folders = folder_names(clustering.names())
+    used: dict[tuple[str, bytes], int] = {}
     gone = []
+    destination.mkdir(parents=True, exist_ok=True)
+    for uid in set(uids):
+        (destination / folders[uid]).mkdir()
     with progress("Exporting", len(keys)) as advance:
-        for uid, key, index in zip(clustering.uids, keys, indices, strict=True):
-            folder = destination / folders[int(uid)]
-            folder.mkdir(parents=True, exist_ok=True)
+        for uid, key, index in zip(uids, keys, indices, strict=True):
+            folder = destination / folders[uid]
             origin = sources[index].path(key)
             if not origin.exists():
                 gone.append(origin)
@@ -155,15 +164,16 @@ def _write_folders(
         )
 
 
-def _free_name(folder: str, key: bytes, used: set[tuple[str, bytes]]) -> bytes:
+def _free_name(folder: str, key: bytes, used: dict[tuple[str, bytes], int]) -> bytes:
     """Return a file name that no other image took in this folder: a.jpg, a (2).jpg, ..."""
-    name, number = key.rpartition(b"/")[2], 2
+    name = key.rpartition(b"/")[2]
     stem, dot, suffix = name.rpartition(b".")
     # Many file systems take A.jpg and a.jpg for the same file.
+    wanted = (folder, name.lower())
     while (folder, name.lower()) in used:
-        name = stem + f" ({number})".encode() + dot + suffix
-        number += 1
-    used.add((folder, name.lower()))
+        used[wanted] += 1
+        name = stem + f" ({used[wanted]})".encode() + dot + suffix
+    used[folder, name.lower()] = 1
     return name
 
 
@@ -182,7 +192,21 @@ def _place(origin: Path, target: Path, link: str) -> None:
         ) from error
 
 
+def folder_names(names: dict[int, str]) -> dict[int, str]:
+    """Return a folder name for each cluster that every file system takes, no two the same."""
+    found: dict[int, str] = {}
+    taken: set[str] = set()
+    for uid, name in names.items():
+        text = safe_name(name)
+        while text.casefold() in taken:
+            text = f"{text} ({uid})"
+        taken.add(text.casefold())
+        found[uid] = text
+    return found
+
+
 def safe_name(name: str) -> str:
-    """Turn a cluster's name into a folder name that every file system takes."""
-    text = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "-", name).strip(" .") or "cluster"
-    return text[:100]
+    """Turn a cluster's name into a folder name: at most 100 bytes, no sign with a meaning."""
+    text = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "-", name)
+    text = text.encode(errors="ignore")[:100].decode(errors="ignore").strip(" .")
+    return text or "cluster"
