@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from imageherd.clustering import Cluster, Clustering
 from imageherd.errors import ImageherdError
+from imageherd.features.items import read_parquet
 from imageherd.files import read_json, write_atomically, write_json
 from imageherd.heads import load_head
 from imageherd.heads.base import Head
@@ -43,7 +44,7 @@ class Versions:
         try:
             folder = self.folder / read_json(pointer)["version"]
             config = read_json(folder / "clusters.json")
-            table = pq.read_table(folder / "assignments.parquet")
+            table = read_parquet(folder / "assignments.parquet")
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise ImageherdError(
                 f"The clustering in {folder} cannot be read ({error}); run `imageherd cluster`."

@@ -1,6 +1,7 @@
 """Reading a feature set, and noticing when its files are not what they were."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feature_fakes import PART_ROWS, FakeBackbone, World, picture
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imageherd.errors import ImageherdError
-from imageherd.features.items import ITEMS_SCHEMA, Items
+from imageherd.features.items import ITEMS_SCHEMA, Items, read_parquet
 from imageherd.features.items import PART_ROWS as DEFAULT_PART_ROWS
 from imageherd.features.store import SHARD_ROWS, FeatureSet
 from imageherd.files import read_json, write_json
@@ -187,3 +188,14 @@ def test_items_are_what_was_put_in(tmp_path_factory, lengths, data):
         items = Items(folder, part_rows=PART_ROWS)
         assert items.n_rows == len(expected)
         assert items.table().to_pylist() == expected
+
+
+def test_no_thread_holds_a_parquet_file_that_was_read(tmp_path, monkeypatch):
+    # Arrow's dataset threads do, and abort the process if they let go of it while Python ends.
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.table({"a": [1, 2]}), path)
+    monkeypatch.setattr(pq, "read_table", None)
+    assert read_parquet(path)["a"].to_pylist() == [1, 2]
+    path.write_bytes(b"no Parquet")
+    with pytest.raises(pa.ArrowException):
+        read_parquet(path)
