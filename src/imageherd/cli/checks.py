@@ -74,7 +74,7 @@ def parameters(method: str, pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ImageherdError(f"--param {pair} is not key=value, such as --param n_epochs=50.")
+            raise ImageherdError(f"--param {pair} is not key=value, such as --param epochs=50.")
         found[key.strip().replace("-", "_")] = _literal(text.strip())
     if found:
         _check_known(method, found)

@@ -14,7 +14,7 @@ from imageherd.errors import ImageherdError
 EXAMPLES = """\b
 Examples:
   imageherd cluster holiday.herd --n-clusters 20
-  imageherd cluster holiday.herd --method temi --param n_epochs=50 --name by-temi"""
+  imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi"""
 
 
 def cluster(
