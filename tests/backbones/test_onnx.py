@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ from tiny_onnx import FLOAT16, mean_colour
 
 from imageherd.backbones import load_backbone
 from imageherd.backbones.bundled import BUNDLED_FILE
-from imageherd.backbones.onnx import choose_providers, usable_cores
+from imageherd.backbones.onnx import choose_providers
 from imageherd.backbones.preprocess import Preprocessing
 from imageherd.errors import ImageherdError
 
@@ -184,17 +183,6 @@ def test_the_second_gpu():
 def test_a_device_that_is_not_there(device, says):
     with pytest.raises(ImageherdError, match=says):
         choose_providers(device, CPU)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
-def test_threads_follow_the_affinity():
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert usable_cores() == len(allowed)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from imageherd.backbones.base import (
     run_padded,
 )
 from imageherd.backbones.preprocess import Mode, Preprocessing
+from imageherd.cores import usable_cores
 from imageherd.errors import ImageherdError
 
 N_CLASSES = 1000
@@ -194,11 +194,6 @@ def choose_providers(device: str, available: list[str]) -> list[tuple[str, dict[
     if index:
         chosen[0][1]["device_id"] = index
     return [(name, settings) for name, settings in chosen if name in available]
-
-
-def usable_cores() -> int:
-    """Count the cores this process may use, by its affinity and its container's quota."""
-    return int(joblib.cpu_count())
 
 
 def _check_input(

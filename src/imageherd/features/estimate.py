@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imageherd.cores import usable_cores
 from imageherd.features.items import DELETED, UNREADABLE, Items
-from imageherd.features.prefetch import available_cpus
 from imageherd.features.reading import Job, read_image
 from imageherd.features.register import Source
 from imageherd.features.store import MANIFEST, present_mask, read_manifest
@@ -51,7 +51,7 @@ def estimate(
     keys = _remaining(items, source, source_index, Path(feature_set_folder))
     if not keys:
         return 0.0
-    workers = workers or available_cpus()
+    workers = workers or usable_cores()
     sample = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, _IMAGES).astype(int))]
     started = time.perf_counter()
     n_read = 0

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imageherd.cores import usable_cores
 from imageherd.errors import ImageherdError
 from imageherd.features.batching import Batch
 from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
-from imageherd.features.prefetch import available_cpus, map_ahead
+from imageherd.features.prefetch import map_ahead
 from imageherd.features.reading import Job, Read, read_image
 from imageherd.features.register import Source, register
 from imageherd.features.writer import Block, Writer
@@ -95,7 +96,7 @@ def embed_source(
     feature_set_folder : Path
         Where this backbone's shards go.
     workers : int, optional
-        Threads that read and decode; by default one for each CPU this process may use.
+        Threads that read and decode; by default one for each core this process may use.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def embed_source(
         If the disk is full, the folder holds other features, or a shard on disk is damaged.
     """
     started = time.perf_counter()
-    workers = workers or available_cpus()
+    workers = workers or usable_cores()
     registration = register(items, source, source_index, workers=workers)
     writer = Writer(Path(feature_set_folder), backbone, items.part_rows)
     summary = EmbedSummary(n_images=registration.n_images, n_deleted=registration.n_deleted)

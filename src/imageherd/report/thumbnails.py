@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from imageherd.cores import usable_cores
 from imageherd.progress import progress
 
 Thumbnail = Callable[[int, int], bytes | None]
@@ -144,7 +144,7 @@ def _make(requests: list[Request], thumbnail: Thumbnail) -> Iterator[tuple[int, 
             return None
         return base64.b64encode(jpeg).decode() if jpeg else None
 
-    n_workers = min(8, (os.cpu_count() or 1) + 1)
+    n_workers = min(8, usable_cores() + 1)
     with ThreadPoolExecutor(n_workers) as pool:
         # In batches, so that a spent budget does not leave thousands of pictures to be made.
         for batch in _batches(requests, 16 * n_workers):
