@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import ImageOps
 
 from imageherd.clustering import NOWHERE, Clustering, by_centrality
+from imageherd.features.items import UNREADABLE
 from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.folder import FolderSource
 from imageherd.report.data import ReportCluster, ReportData
@@ -46,8 +48,7 @@ def gather(
     X = X[at]
     uids, probability = clustering.uids[here], clustering.probability[here]
     shown = items.take(pa.array(rows[at]))
-    status = np.array(items["status"].to_pylist())
-    unreadable = items.filter(pa.array(status == "unreadable"))
+    unreadable = items.filter(pc.equal(items["status"], UNREADABLE))
     names = {c.uid: c for c in clustering.clusters}
     clusters = []
     uid_list = [c.uid for c in clustering.clusters] + [NOWHERE] * bool((uids == NOWHERE).any())
