@@ -118,6 +118,14 @@ def test_extending_keeps_row_order_and_counts():
     assert new.clusters[0].medoids == first.clusters[0].medoids
 
 
+def test_extending_keeps_the_largest_first():
+    first = clustering([0, 0, 1], rows=[2, 5, 9])
+    small = int(first.uids[2])
+    two = np.full(2, small, dtype=np.int32)
+    new = extended(first, np.array([11, 12]), two, np.full(2, 0.5, dtype=np.float32), two)
+    assert [(c.uid, c.size) for c in new.clusters] == [(small, 3), (int(first.uids[0]), 2)]
+
+
 def test_an_unknown_uid_is_named():
     with pytest.raises(ImageherdError, match=r"no cluster 9; its clusters are 1, 2"):
         clustering([0, 1]).cluster(9)

@@ -268,11 +268,12 @@ def extended(
     order = np.argsort(np.concatenate([clustering.rows, rows]), kind="stable")
     everyone = np.concatenate([clustering.uids, uids])[order]
     sizes = dict(zip(*(a.tolist() for a in np.unique(everyone, return_counts=True)), strict=True))
+    clusters = [replace(c, size=sizes.get(c.uid, 0)) for c in clustering.clusters]
     return replace(
         clustering,
         rows=np.concatenate([clustering.rows, rows])[order],
         uids=everyone,
         probability=np.concatenate([clustering.probability, probability])[order],
         second=np.concatenate([clustering.second, second])[order],
-        clusters=[replace(c, size=sizes.get(c.uid, 0)) for c in clustering.clusters],
+        clusters=sorted(clusters, key=lambda c: (-c.size, c.uid)),
     )
