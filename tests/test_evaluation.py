@@ -25,7 +25,8 @@ def test_a_csv_names_paths_or_unambiguous_files(tmp_path):
         ("file,label\na,b\n", "no column path"),
         ("", "no column label and no column path"),
         ("path,label\nelsewhere.jpg,b\n", "labels none of the images.*'elsewhere.jpg'"),
-        ("path,label\n", "labels none of the images"),
+        ("path,label\n", "has no row with a label"),
+        ("path,label\ncats/1.jpg\n", "has no row with a label"),
     ],
 )
 def test_a_csv_that_does_not_fit_says_why(tmp_path, content, message):

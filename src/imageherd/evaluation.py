@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> dict[str, str]:
                     f"{path} has no column {' and no column '.join(sorted(missing))}; its first "
                     "line must name the columns path and label."
                 )
-            return {row["path"]: row["label"] for row in reader if row["label"]}
+            labels = {row["path"]: row["label"] for row in reader if row["label"]}
     except OSError as error:
         raise ImageherdError(
             f"The labels {path} cannot be read: {error.strerror}. Give a CSV file with the columns "
@@ -101,6 +101,9 @@ def _read_csv(path: Path) -> dict[str, str]:
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ImageherdError(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    if not labels:
+        raise ImageherdError(f"{path} has no row with a label: its column label is empty.")
+    return labels
 
 
 def evaluate(clustering: Clustering, labels: list[str | None]) -> Evaluation:
