@@ -237,6 +237,36 @@ def test_clusters_of_the_same_name_get_folders_of_their_own():
     assert folder_names(names) == {3: "a-b", 5: "A-b (5)", 9: "a-b (9)", 7: "umbrella"}
 
 
+def test_export_of_photos_that_moved_leaves_nothing_in_the_way(herd, photos, tmp_path):
+    moved = photos.with_name("moved")
+    photos.rename(moved)
+    try:
+        with pytest.raises(ImageherdError, match="None of the 48 images is where it was"):
+            herd.export(tmp_path / "out", to="folders")
+    finally:
+        moved.rename(photos)
+    assert not (tmp_path / "out").exists()
+    assert herd.export(tmp_path / "out", to="folders").is_dir()
+
+
+def test_copies_of_one_image_are_not_counted(photos, tmp_path):
+    for i in range(12):
+        same = tmp_path / "same" / f"{i}.jpg"
+        same.parent.mkdir(exist_ok=True)
+        shutil.copy(photos / "left" / "3.jpg", same)
+    herd = Herd(tmp_path / "same.herd")
+    herd.embed(same.parent)
+    with pytest.raises(ImageherdError, match="look alike: no clusters to find"):
+        herd.cluster("kmeans")
+
+
+def test_a_damaged_graph_is_made_again(herd):
+    first = herd.neighbors(k=5)
+    (kept,) = herd.path.glob("neighbors/*/k5-*")
+    kept.write_bytes(b"damaged")
+    np.testing.assert_array_equal(herd.neighbors(k=5).ids, first.ids)
+
+
 def test_export_never_overwrites(herd, tmp_path):
     taken = tmp_path / "out.csv"
     taken.write_text("mine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
 from imageherd.files import write_atomically
 from imageherd.neighbors import NeighborGraph, knn_graph
@@ -51,7 +53,9 @@ def kept_graph(herd: Path, features: Features, k: int, device: str) -> NeighborG
     name = f"k{k}-{rows_digest(features.rows)}.safetensors"
     path = herd / "neighbors" / features.key / name
     if path.exists():
-        return NeighborGraph.load(path)
+        # A damaged graph is made again, as the map is: the features say all of it.
+        with suppress(ImageherdError):
+            return NeighborGraph.load(path)
     with locked(herd):
         graph = knn_graph(features.X, k, device=device)
         graph.save(path)

@@ -158,10 +158,22 @@ def _write_folders(
             _place(origin, folder / os.fsdecode(_free_name(folder.name, key, used)), link)
             advance(1)
     if gone:
-        raise ImageherdError(
-            f"{len(gone)} images are no longer where they were, {gone[0]} among them; the others "
-            f"are in {destination}. Run `imageherd embed` to take note of what is gone."
+        raise ImageherdError(_what_is_gone(gone, len(keys), destination))
+
+
+def _what_is_gone(gone: list[Path], n: int, destination: Path) -> str:
+    if len(gone) == n:
+        # The folders made are empty: in the way of the next try, and of no use.
+        for folder in (*destination.iterdir(), destination):
+            folder.rmdir()
+        return (
+            f"None of the {n} images is where it was, such as {gone[0]}. Put them back there, or "
+            "sort the folder they are in now: imageherd sort FOLDER"
         )
+    return (
+        f"{len(gone)} of {n} images are no longer where they were, {gone[0]} among them; the "
+        f"others are in {destination}. `imageherd embed` takes note of what is gone."
+    )
 
 
 def _free_name(folder: str, key: bytes, used: dict[tuple[str, bytes], int]) -> bytes:

@@ -198,6 +198,8 @@ class Herd:
             count = self.count(data, random_state=random_state)
             settings["counted"] = {"ks": list(count.ks), "scores": [float(s) for s in count.scores]}
             n_clusters = count.n_clusters
+            if n_clusters < 2:
+                raise ImageherdError(f"All images of {self.path} look alike: no clusters to find.")
         head = make_head(
             method,
             int(n_clusters),
