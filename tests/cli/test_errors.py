@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from imageherd.errors import ImageherdError
+from imageherd.features.pipeline import EmbedSummary
 
 
 def text(result) -> str:
@@ -33,6 +34,24 @@ def test_values_are_checked_before_anything_slow(run, herd, photos, arguments, e
     assert result.exit_code == 2
     assert expected in text(result)
     assert herd.calls == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["srot", "x"], ["sort", "x", "--bogus"], ["sort"], ["sort", "x", "--seed", "y"]]
+)
+def test_what_is_mistyped_is_told_as_json_too(run, herd, arguments):
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"] in text(result)
+
+
+def test_sort_lists_what_is_wrong_where_nothing_can_be_read(run, herd, photos, monkeypatch):
+    nothing = EmbedSummary(n_images=8, n_embedded=0, n_unreadable=8, seconds=1.0)
+    monkeypatch.setattr(herd, "embed", lambda *args, **options: herd.make(photos) or nothing)
+    result = run("sort", photos)
+    assert result.exit_code == 2
+    assert "None of the 8 files" in text(result)
+    assert "zero bytes" in result.stdout
 
 
 def test_a_folder_of_photos_is_not_a_herd(run, photos):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from imageherd.cli import assign, cluster, embed, evaluate, export, name, report, sort
 
@@ -20,7 +22,25 @@ VERBS = {
     "export": export,
 }
 
+# What typer itself raises for anything mistyped; it has no public name of its own there.
+UsageError: Any = typer.BadParameter.__base__
+
+
+class _Verbs(TyperGroup):
+    """The verbs; with --json, what was mistyped is told as JSON too, like every other error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        typed = [*ctx.args, *getattr(ctx, "_protected_args", [])]
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if "--json" in typed:
+                typer.echo(json.dumps({"error": error.format_message()}))
+            raise
+
+
 app = typer.Typer(
+    cls=_Verbs,
     name="imageherd",
     help="From a folder of unlabelled images to counted, named, browsable groups.",
     epilog="Start with: imageherd sort PHOTOS\n\nEach verb explains itself: imageherd sort --help",

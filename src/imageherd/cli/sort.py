@@ -72,6 +72,12 @@ def sort(
         seconds = kept.estimate(photos, backbone=backbone, device=device)
         screen.remark(_forecast(seconds, n_found))
         summary = kept.embed(photos, backbone=backbone, device=device)
+        bad = tables.unreadable(kept.items())
+        if summary.n_unreadable == summary.n_images:
+            tables.unreadable_lines(screen, bad)
+            raise ImageherdError(
+                f"None of the {summary.n_images:,} files in {shown(photos)} can be read."
+            )
         clustering = _fitting_clustering(kept, method, wanted, seed)
         if clustering is None:
             checks.fits(wanted, len(kept.features().rows))
@@ -79,7 +85,6 @@ def sort(
                 method, wanted, name=CLUSTERING, random_state=seed, device=device
             )
         path = _report(kept, home) if report else None
-        bad = tables.unreadable(kept.items())
 
         screen.remark()
         if not quiet:
