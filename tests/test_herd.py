@@ -307,6 +307,14 @@ def test_the_map_is_computed_once_and_again_if_it_is_damaged(herd, monkeypatch):
     assert calls == [48, 48]
 
 
+def test_damaged_names_say_so(herd):
+    path = herd.path / "clusterings" / "default" / "names.json"
+    for content in ("[", "[]", '{"one": "x"}'):
+        path.write_text(content)
+        with pytest.raises(ImageherdError, match=r"names\.json is damaged"):
+            herd.clustering()
+
+
 @pytest.mark.parametrize(
     "file", ["v0001/assignments.parquet", "v0001/clusters.json", "current.json"]
 )

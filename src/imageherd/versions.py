@@ -110,7 +110,14 @@ class Versions:
     def given_names(self) -> dict[int, str]:
         """Return the names given by a person, by uid."""
         path = self.folder / "names.json"
-        return {int(uid): name for uid, name in read_json(path).items()} if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            return {int(uid): name for uid, name in read_json(path).items()}
+        except (ValueError, AttributeError) as error:
+            raise ImageherdError(
+                f"{path} is damaged ({error}); restore it, or delete it and give the names anew."
+            ) from error
 
     def give_name(self, uid: int, name: str) -> None:
         """Record a name given by a person; it outlives refits."""
