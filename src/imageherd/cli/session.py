@@ -93,8 +93,12 @@ def running(
 def _outside_cause(error: Exception) -> str:
     """Say what is wrong if it is the machine's state; empty if it is the program."""
     if isinstance(error, OSError) and error.errno in _OUTSIDE:
-        about = f": {shown(error.filename)}" if isinstance(error.filename, str) else ""
-        return f"{error.strerror}{about}."
+        if not isinstance(error.filename, str):
+            return f"{error.strerror}."
+        path = Path(error.filename)
+        # A hidden file is one of ours; the folder it was to be in is what the user knows.
+        about = path.parent if path.name.startswith(".") else path
+        return f"{error.strerror}: {shown(about)}."
     if isinstance(error, MemoryError):
         return "There is not enough memory for this many images at once."
     return ""
