@@ -132,6 +132,20 @@ def test_a_kill_while_a_version_is_written_leaves_the_old_one(herd, monkeypatch)
     assert not list(herd.path.glob("clusterings/default/.*"))
 
 
+@pytest.mark.parametrize("name", ["", "  ", "x" * 201])
+def test_a_name_is_neither_empty_nor_endless(herd, name):
+    with pytest.raises(ImageherdError, match="give 1 to 200"):
+        herd.rename(herd.clustering().clusters[0].uid, name)
+
+
+def test_an_empty_folder_does_not_become_a_source(herd, tmp_path):
+    before = (herd.path / "herd.json").read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageherdError, match="no image"):
+        herd.embed(tmp_path / "empty")
+    assert (herd.path / "herd.json").read_bytes() == before
+
+
 def test_several_clusterings_live_side_by_side(herd):
     herd.cluster("tsp", 3, name="coarse", **FAST)
     assert herd.clustering().version == "v0001"
@@ -177,6 +191,23 @@ def test_new_images_are_placed_and_strangers_set_aside(herd, photos, tmp_path):
     assert len(herd.clustering().rows) == 53
     assert len(herd.assign(new).rows) == 0
     assert herd.clustering().version == "v0002"
+
+
+def test_nothing_can_be_placed_beside_images_that_are_gone(herd, photos, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(photos / "left" / "0.jpg", new)
+    moved = photos.with_name("moved")
+    photos.rename(moved)
+    photos.mkdir()
+    shutil.copy(moved / "right" / "1.jpg", photos / "other.jpg")
+    try:
+        herd.embed(photos)
+        with pytest.raises(ImageherdError, match="is there any more"):
+            herd.assign(new)
+    finally:
+        shutil.rmtree(photos)
+        moved.rename(photos)
 
 
 def test_without_rejection_everything_is_placed(herd, photos, tmp_path):

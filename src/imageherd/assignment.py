@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imageherd.clustering import NOWHERE, Clustering, extended, top_two
+from imageherd.errors import ImageherdError
 from imageherd.heads.base import Head
-from imageherd.neighbors import knn_graph, knn_query
+from imageherd.neighbors import knn_query
 
 N_NEIGHBORS = 10
+SAMPLE = 2000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def place(
 
     An image fits nowhere if its mean similarity to its 10 nearest clustered images is below the
     `reject` quantile of the same figure among the clustered images themselves: with 0.01, if it
-    lies farther out than 99 % of them.
+    lies farther out than 99 % of them. Of many, 2,000 stand for all.
 
     Parameters
     ----------
@@ -68,20 +70,34 @@ def place(
     reject : float
         0 places everything.
     device : str, default="auto"
-        Where similarities are computed: n_new × n products, and n² / 2 for the threshold.
+        Where similarities are computed: (n_new + 2,000) × n products.
+
+    Raises
+    ------
+    ImageherdError
+        If none of the clustered images is there any more.
     """
     new = ~np.isin(rows, clustering.rows)
     inside = np.isin(rows, clustering.rows[clustering.uids != NOWHERE])
-    k = min(N_NEIGHBORS, int(inside.sum()) - 1)
+    if not inside.any():
+        raise ImageherdError(
+            f"None of the images of clustering {clustering.name!r} is there any more, so nothing "
+            "can be placed beside them; run `imageherd cluster`."
+        )
     threshold = -1.0
     similarity = probability = np.empty(0, dtype=np.float32)
     uids = second = np.empty(0, dtype=np.int32)
     if new.any():
         columns = clustering.config["uids"]
         uids, probability, second = top_two(head.predict_proba(X[new]), columns)
-        similarity = knn_query(X[inside], X[new], k, device=device)[1].mean(1)
-        if reject > 0:
-            own = knn_graph(X[inside], k, device=device).similarities.mean(1)
+        known = X[inside]
+        k = min(N_NEIGHBORS, len(known))
+        similarity = knn_query(known, X[new], k, device=device)[1].mean(1)
+        if reject > 0 and len(known) > 1:
+            sample = np.linspace(0, len(known) - 1, min(len(known), SAMPLE)).astype(np.int64)
+            k = min(N_NEIGHBORS + 1, len(known))
+            # The nearest of all is the image itself, or a copy of it.
+            own = knn_query(known, known[sample], k, device=device)[1][:, 1:].mean(1)
             threshold = float(np.quantile(own, reject))
             uids = np.where(similarity < threshold, np.int32(NOWHERE), uids)
     placed = extended(clustering, rows[new], uids, probability, second)

@@ -132,8 +132,9 @@ class Herd:
         folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
         with locked(self.path):
-            # Another process may have written them since they were read.
-            vars(self).pop("_items", None)
+            vars(self).pop("_items", None)  # another process may have written them since
+            if not is_herd(self.path) or folder.uri not in read_project(self.path)["sources"]:
+                folder.scan()  # raises if it holds no image: then it does not become a source
             index = register_source(self.path, folder.uri)
             shards = self.path / "features" / net.key
             summary = embed_source(self._items, folder, index, net, shards, workers=workers)
@@ -248,10 +249,8 @@ class Herd:
     def rename(self, uid: int, text: str, *, name: str = "default") -> Clustering:
         """Give the cluster `uid` a name of your own; it is kept when the clustering is refitted."""
         self.clustering(name).cluster(uid)
-        if not text.strip():
-            raise ImageherdError(f"The new name of cluster {uid} is empty.")
         with locked(self.path):
-            self._versions(name).give_name(uid, text.strip())
+            self._versions(name).give_name(uid, text)
         return self.clustering(name)
 
     def assign(
@@ -284,14 +283,18 @@ class Herd:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
         old = self.clustering(name)
         key = old.config["features"]
-        backbone = read_project(self.path)["backbones"][key]
+        project = read_project(self.path)
+        backbone = project["backbones"][key]
         self.embed(source, backbone=backbone, device=device, workers=workers)
-        data = self.features()
-        if data.key != key:
+        now = read_project(self.path)["features"]
+        # Placing images is no reason to change which features the herd uses.
+        set_features(self.path, project["features"], project["backbones"][project["features"]])
+        if now != key:
             raise ImageherdError(
                 f"Clustering {name!r} was made on features {key}, but backbone {backbone!r} now "
-                f"gives {data.key}; run `imageherd cluster` to make it anew."
+                f"gives {now}; run `imageherd cluster` to make it anew."
             )
+        data = self.features(key)
         head = self._versions(name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
         if len(found.rows):

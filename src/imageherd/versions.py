@@ -21,6 +21,7 @@ from imageherd.heads import load_head
 from imageherd.heads.base import Head
 
 FORMAT = 1
+MAX_NAME = 200
 
 
 class Versions:
@@ -121,6 +122,11 @@ class Versions:
 
     def give_name(self, uid: int, name: str) -> None:
         """Record a name given by a person; it outlives refits."""
+        name = name.strip()
+        if not 0 < len(name) <= MAX_NAME:
+            raise ImageherdError(
+                f"The new name of cluster {uid} has {len(name)} characters; give 1 to {MAX_NAME}."
+            )
         write_json(self.folder / "names.json", {**self.given_names(), uid: name})
 
     def _last_version(self) -> int:

@@ -13,6 +13,7 @@ from imageherd.cli import app
 from imageherd.clustering import Cluster, Clustering
 from imageherd.errors import ImageherdError
 from imageherd.features.pipeline import EmbedSummary
+from imageherd.heads.make import make_head
 from imageherd.project import register_source
 
 Run = Callable[..., Result]
@@ -87,13 +88,13 @@ class FakeHerd:
     def cluster(self, method="tsp", n_clusters="auto", **options):
         self._called("cluster", method, n_clusters, **options)
         self.has_clustering = True
+        k = 2 if n_clusters == "auto" else n_clusters
         self.config = {
             "method": method,
             "features": "lite0-abc",
-            "params": {
-                "random_state": options["random_state"],
-                "n_clusters": 2 if n_clusters == "auto" else n_clusters,
-            },
+            "params": make_head(
+                method, k, 6, random_state=options["random_state"], device="cpu"
+            ).get_params(),
         }
         if n_clusters == "auto":
             self.config["counted"] = {"ks": [2], "scores": [0.5]}

@@ -62,6 +62,14 @@ def test_two_more_images_are_enough_for_a_herd_that_is_there(run, made, tmp_path
     assert run("sort", new, "--herd", made.path).exit_code == 0
 
 
+def test_what_other_parameters_gave_is_not_taken_for_the_default(run, herd, photos):
+    run("sort", photos, "--herd", "photos.herd")
+    herd.config["params"]["epochs"] = 1
+    herd.calls.clear()
+    run("sort", photos, "--herd", "photos.herd")
+    assert "cluster" in [verb for verb, _, _ in herd.calls]
+
+
 @pytest.mark.parametrize("change", [["--seed", "1"], ["--method", "temi"], ["--n-clusters", "3"]])
 def test_sorting_again_with_another_setting_clusters_anew(run, herd, photos, change):
     run("sort", photos, "--herd", "photos.herd")

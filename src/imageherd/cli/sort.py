@@ -142,19 +142,22 @@ def _fitting_clustering(
     """Return the clustering that is there, if fitting anew would only repeat it."""
     import numpy as np
 
+    from imageherd.heads.make import make_head
+
     try:
         found = herd.clustering(CLUSTERING)
     except ImageherdError:
         return None
     features = herd.features()
     config = found.config
-    params = config["params"]
-    counted_then = "counted" in config
+    k = config["params"]["n_clusters"]
+    # What this very command would fit, were it to fit with that many clusters.
+    wanted = make_head(method, k, len(features.rows), random_state=seed, device="cpu").get_params()
     same = (
         config["method"] == method
         and config["features"] == features.key
-        and params["random_state"] == seed
-        and (counted_then if n_clusters == "auto" else params["n_clusters"] == n_clusters)
+        and {**config["params"], "device": "cpu"} == wanted
+        and ("counted" in config if n_clusters == "auto" else k == n_clusters)
         and np.array_equal(found.rows, features.rows)
     )
     return found if same else None

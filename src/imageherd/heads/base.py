@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib.metadata import version
 from numbers import Integral, Real
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-class Head(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of all heads: features (n, d) in, `n_clusters` groups out.
 
     A subclass has the parameters `n_clusters`, `scaling`, `pca_variance`, `random_state` and
@@ -227,11 +228,13 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
             module.load_state_dict(mine)
         self.network_.eval().requires_grad_(False)
 
+    @abstractmethod
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
-        raise NotImplementedError
+        """Train on scaled features and return the network."""
 
+    @abstractmethod
     def _network(self, d: int, facts: dict[str, Any]) -> nn.Module:
-        raise NotImplementedError
+        """Return the network with any weights."""
 
     def _check_params(self) -> None:
         check_scalar(self.n_clusters, "n_clusters", Integral, min_val=1)

@@ -74,13 +74,14 @@ def gather(
             )
         )
     clusters.sort(key=lambda c: (-c.size, c.uid))
+    n_clusters = sum(c.uid != NOWHERE for c in clusters)
     return ReportData(
         title=", ".join(source.root.name for source in sources),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=_settings(clustering),
         counts={
             "images": len(uids),
-            "clusters": sum(c.uid != NOWHERE for c in clusters),
+            "cluster" if n_clusters == 1 else "clusters": n_clusters,
             "unreadable": len(unreadable),
             "fits nowhere": int((uids == NOWHERE).sum()),
         },
