@@ -46,7 +46,7 @@ function picture(number, alt) {
     const why = "picture not found when the report was written";
     return make("span", { class: "missing", role: "img", title: `${path}\n${why}`, "aria-label": `${alt}: ${why}` });
   }
-  return make("img", { src: `data:image/jpeg;base64,${jpeg}`, alt, title: path, decoding: "async", draggable: "false" });
+  return make("img", { src: `data:image/jpeg;base64,${jpeg}`, alt, title: path, decoding: "sync", draggable: "false" });
 }
 
 function showHeader() {
