@@ -121,7 +121,7 @@ def test_names_of_any_bytes_are_sorted_too(home):
     found = dict(assignments(home))
     assert len(found) == 62
     assert r"h\xe4user.jpg" in found
-    assert "Straße 🐑 \\xe2\\x80\\xae[red].png" in found or any("Straße 🐑" in p for p in found)
+    assert "Straße 🐑 \u202e[red].png" in found
 
 
 def test_sorting_again_is_quick_and_changes_nothing(home, photos):
