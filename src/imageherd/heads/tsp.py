@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
-from imageherd.baselines import kmeans_starts
 from imageherd.heads.base import Head, check_choice
+from imageherd.heads.kmeans import kmeans_starts
 from imageherd.heads.loop import Run, generator, plan, train
 from imageherd.heads.scaling import BLOCK_ROWS, Features
 
