@@ -89,7 +89,7 @@ def test_every_number_refers_to_something_and_every_picture_is_there_once(tmp_pa
     for text in thumbnails.values():
         Image.open(io.BytesIO(base64.b64decode(text))).verify()
     image = unpacked(contents["map"]["image"], "<u4")
-    cluster = unpacked(contents["map"]["cluster"], "<u2")
+    cluster = unpacked(contents["map"]["cluster"], "<u4")
     assert sorted(image) == list(range(90))
     for i, own in zip(image, cluster, strict=True):
         assert i in ranges[own]

@@ -58,7 +58,11 @@ def gather(
         if len(members) == 0:
             continue
         cluster = names.get(uid)
-        doubt = members[np.argsort(probability[members], kind="stable")]
+        medoids, rest = members[:N_MEDOIDS], members[N_MEDOIDS:]
+        typical, doubtful = strips(rest, probability[rest])
+        if cluster is None:
+            # Of what fits nowhere none is more doubtful than the others.
+            typical, doubtful = rest[:N_STRIP], rest[:0]
         clusters.append(
             ReportCluster(
                 uid=uid,
@@ -67,9 +71,9 @@ def gather(
                 share=cluster.share if cluster else None,
                 size=len(members),
                 confidence=float(probability[members].mean()),
-                medoids=members[:N_MEDOIDS].tolist(),
-                typical=members[N_MEDOIDS : N_MEDOIDS + N_STRIP].tolist(),
-                doubtful=doubt[:N_STRIP].tolist(),
+                medoids=medoids.tolist(),
+                typical=typical.tolist(),
+                doubtful=doubtful.tolist(),
                 members=members.tolist(),
             )
         )
@@ -95,6 +99,27 @@ def gather(
         xy=xy[at],
         thumbnail=_thumbnailer(shown, sources),
     )
+
+
+def strips(
+    members: NDArray[np.int64], probability: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Share the members that are no medoids between the two strips; none is in both.
+
+    Parameters
+    ----------
+    members : ndarray of int64, shape (n,)
+        Most central first.
+    probability : ndarray of float32, shape (n,)
+        How sure the clustering is of each.
+
+    Returns
+    -------
+    typical, doubtful : ndarray of int64
+        The most central ones, and the least sure half, 12 of each at most.
+    """
+    least_sure = np.argsort(probability, kind="stable")[: min(N_STRIP, len(members) // 2)]
+    return np.delete(members, least_sure)[:N_STRIP], members[least_sure]
 
 
 def _settings(clustering: Clustering) -> dict[str, str]:

@@ -7,7 +7,7 @@ function startMap(encoded) {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
   const xs = new Uint16Array(bytes(encoded.x));
   const ys = new Uint16Array(bytes(encoded.y));
-  const of = new Uint16Array(bytes(encoded.cluster));
+  const of = new Uint32Array(bytes(encoded.cluster));
   const image = new Uint32Array(bytes(encoded.image));
   const n = xs.length;
   const EXTENT = 65535;

@@ -249,7 +249,7 @@ def _map(
     return {
         "x": _packed(steps[:, 0], "<u2"),
         "y": _packed(steps[:, 1], "<u2"),
-        "cluster": _packed(cluster, "<u2"),
+        "cluster": _packed(cluster, "<u4"),
         "image": _packed(number[drawn], "<u4"),
         "drawn": len(drawn),
         "total": n,
