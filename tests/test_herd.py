@@ -365,3 +365,10 @@ def test_folder_names_are_safe(name, folder):
     assert made not in ("", ".", "..")
     if folder:
         assert made == folder
+
+
+def test_evaluation_works_on_the_herds_own_head_and_graph(herd, tmp_path):
+    found = herd.evaluate("folder")
+    assert found.n_images == 48
+    assert 0 < found.consistency["labels"] < found.consistency["clusters"] <= 1
+    assert 0 <= found.entropies["images"] < found.entropies["clusters"] <= found.entropies["most"]

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd.backbones import imagenet_class_names
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
 from imageherd.files import write_atomically
+from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph, knn_graph
 from imageherd.project import locked
 
@@ -41,6 +43,30 @@ class Features:
     def X(self) -> NDArray[np.float32]:  # noqa: N802
         """The vectors, shape (n, d): read when first asked for, 4 n d bytes of memory."""
         return self.store.read(self.rows)
+
+
+def feature_keys(herd: Path) -> list[str]:
+    """Return the keys of the herd's feature sets."""
+    return sorted(p.parent.name for p in herd.glob("features/*/manifest.json"))
+
+
+def feature_set(herd: Path, key: str) -> FeatureSet:
+    """Open a feature set of the herd."""
+    folder = herd / "features" / key
+    if not (folder / "manifest.json").is_file():
+        known = ", ".join(feature_keys(herd)) or "none"
+        raise ImageherdError(f"{herd} has no features {key!r}; it has {known}.")
+    return FeatureSet(folder)
+
+
+def voted_names(herd: Path, data: Features, uids: NDArray[np.int32]) -> dict[int, ClusterName]:
+    """Name the clusters by the classifier's votes, where a feature set of the herd has them."""
+    for key in [data.key, *feature_keys(herd)]:
+        store = feature_set(herd, key)
+        if store.has_top5 and np.isin(data.rows, store.rows_present()).all():
+            classes, scores = store.top5(data.rows)
+            return vote_names(classes, scores, uids, imagenet_class_names())
+    return {}
 
 
 def rows_digest(rows: NDArray[np.int64]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imageherd.clustering import NOWHERE, Clustering
+from imageherd.derived import Features
 from imageherd.errors import ImageherdError
-from imageherd.metrics import confusion, scores
+from imageherd.features.store import FeatureSet
+from imageherd.heads.base import Head
+from imageherd.metrics import confusion, mean_entropies, neighbor_consistency, scores
+from imageherd.neighbors import NeighborGraph
+
+N_NEIGHBORS = 20
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,12 @@ class Evaluation:
         Images of each class in each cluster, clusters in the order of their matched classes.
     classes, clusters : list of str
         Names of its rows and columns.
+    consistency : dict
+        Share of an image's nearest images, up to 20, that are in its cluster ("clusters") and that
+        have its label ("labels"), mean over the images scored.
+    entropies : dict
+        Nats: "clusters", H(q(c)), how even they are; "images", mean H(q(c|x)), how unsure the head
+        is of an image; "most", what either can be at most.
     n_images, n_unlabelled, n_nowhere : int
         Images scored; left out for want of a label; left out since they fit nowhere.
     """
@@ -34,6 +47,8 @@ class Evaluation:
     confusion: NDArray[np.int64]
     classes: list[str]
     clusters: list[str]
+    consistency: dict[str, float]
+    entropies: dict[str, float]
     n_images: int
     n_unlabelled: int
     n_nowhere: int
@@ -106,8 +121,33 @@ def _read_csv(path: Path) -> dict[str, str]:
     return labels
 
 
-def evaluate(clustering: Clustering, labels: list[str | None]) -> Evaluation:
-    """Score a clustering against labels, one (or None) for each of its images."""
+def evaluate(
+    clustering: Clustering,
+    labels: list[str | None],
+    store: FeatureSet,
+    head: Head,
+    neighbors: Callable[[Features], NeighborGraph],
+) -> Evaluation:
+    """Score a clustering against labels.
+
+    Parameters
+    ----------
+    clustering : Clustering
+        What to score; images that fit nowhere are left out.
+    labels : list of str or None
+        One for each of its images, None where it is not known: such images are left out.
+    store : FeatureSet
+        The features it was made on.
+    head : Head
+        The head that made it.
+    neighbors : callable
+        Gives the k-NN graph of features.
+
+    Raises
+    ------
+    ImageherdError
+        If nothing is left to score, or all of it has one label: that agrees with any clustering.
+    """
     labelled = np.array([label is not None for label in labels])
     placed = clustering.uids != NOWHERE
     used = labelled & placed
@@ -116,12 +156,27 @@ def evaluate(clustering: Clustering, labels: list[str | None]) -> Evaluation:
     true = np.array([label for label, use in zip(labels, used, strict=True) if use])
     predicted = clustering.uids[used]
     matrix, classes, uids = confusion(true, predicted)
+    if len(classes) == 1:
+        raise ImageherdError(
+            f"All {used.sum():,} images with a label have the same one, {str(classes[0])!r}: "
+            "that says nothing about the clusters. Give labels of at least two classes."
+        )
     names = clustering.names()
+    features = Features(clustering.rows[used], store.key, store)
+    graph = neighbors(features)
+    k = min(N_NEIGHBORS, graph.k)
+    P = head.predict_proba(features.X)
+    evenness, doubt = mean_entropies(P)
     return Evaluation(
         scores=scores(true, predicted),
         confusion=matrix,
         classes=[str(c) for c in classes],
         clusters=[names[int(uid)] for uid in uids],
+        consistency={
+            "clusters": neighbor_consistency(graph, predicted, k),
+            "labels": neighbor_consistency(graph, true, k),
+        },
+        entropies={"clusters": evenness, "images": doubt, "most": float(np.log(P.shape[1]))},
         n_images=int(used.sum()),
         n_unlabelled=int((~labelled).sum()),
         n_nowhere=int((labelled & ~placed).sum()),

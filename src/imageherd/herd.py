@@ -11,23 +11,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from imageherd import export as export_module
 from imageherd.assignment import Assignment, place
-from imageherd.backbones import DEFAULT_BACKBONE, imagenet_class_names, load_backbone
+from imageherd.backbones import DEFAULT_BACKBONE, load_backbone
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count, count_clusters
-from imageherd.derived import Features, kept_graph, kept_map, rows_digest
+from imageherd.derived import (
+    Features,
+    feature_set,
+    kept_graph,
+    kept_map,
+    rows_digest,
+    voted_names,
+)
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.pipeline import EmbedSummary, embed_source
-from imageherd.features.store import FeatureSet
 from imageherd.heads.make import make_head
 from imageherd.images.folder import FolderSource
-from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import is_herd, locked, read_project, register_source, set_features
 from imageherd.versions import Versions
@@ -78,7 +82,7 @@ class Herd:
             raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
         items = self._items.table()
         rows = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
-        store = self._feature_set(key)
+        store = feature_set(self.path, key)
         rows = rows[np.isin(rows, store.rows_present())]
         if len(rows) == 0:
             raise ImageherdError(
@@ -226,7 +230,7 @@ class Herd:
                 config=settings,
                 previous=versions.current(),
             )
-            found = with_names(found, self._vote(data, found.uids))
+            found = with_names(found, voted_names(self.path, data, found.uids))
             return versions.write(found, head, head.history_)
 
     def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
@@ -333,6 +337,8 @@ class Herd:
     def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
         """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.
 
+        The k-NN graph of the labelled images is computed if it is not kept yet.
+
         Parameters
         ----------
         labels : str or Path
@@ -341,8 +347,14 @@ class Herd:
             Which clustering.
         """
         clustering = self.clustering(name)
-        items = self._items.table().take(pa.array(clustering.rows))
-        return evaluate(clustering, read_labels(labels, items["path"].to_pylist()))
+        paths = self._items.table()["path"].take(pa.array(clustering.rows)).to_pylist()
+        return evaluate(
+            clustering,
+            read_labels(labels, paths),
+            feature_set(self.path, clustering.config["features"]),
+            self._versions(name).head(clustering.version),
+            self.neighbors,
+        )
 
     def export(
         self,
@@ -358,7 +370,7 @@ class Herd:
             clustering,
             self._items.table(),
             self._sources(),
-            self._feature_set(clustering.config["features"]),
+            feature_set(self.path, clustering.config["features"]),
             Path(destination),
             to=to,
             link=link,
@@ -376,25 +388,3 @@ class Herd:
                 "dots, dashes and underscores."
             )
         return Versions(self.path / "clusterings" / name)
-
-    def _vote(self, data: Features, uids: NDArray[np.int32]) -> dict[int, ClusterName]:
-        """Name the clusters by the classifier's votes, where a feature set of the herd has them."""
-        for key in [data.key, *self._feature_keys()]:
-            store = self._feature_set(key)
-            if store.has_top5 and np.isin(data.rows, store.rows_present()).all():
-                classes, scores = store.top5(data.rows)
-                names: dict[int, ClusterName] = vote_names(
-                    classes, scores, uids, imagenet_class_names()
-                )
-                return names
-        return {}
-
-    def _feature_keys(self) -> list[str]:
-        return sorted(p.parent.name for p in self.path.glob("features/*/manifest.json"))
-
-    def _feature_set(self, key: str) -> FeatureSet:
-        folder = self.path / "features" / key
-        if not (folder / "manifest.json").is_file():
-            known = ", ".join(self._feature_keys()) or "none"
-            raise ImageherdError(f"{self.path} has no features {key!r}; it has {known}.")
-        return FeatureSet(folder)

@@ -163,6 +163,8 @@ def evaluation(n: int) -> SimpleNamespace:
         confusion=np.diag(np.arange(1, n + 1)),
         classes=[f"class {i}" for i in range(n)],
         clusters=[f"cluster {i}" for i in range(n)],
+        consistency={"clusters": 0.875, "labels": 0.5},
+        entropies={"clusters": 0.9, "images": 0.1, "most": 1.0},
         n_images=10,
         n_unlabelled=2,
         n_nowhere=1,
@@ -176,6 +178,10 @@ def test_evaluate_prints_scores_and_matrix(run, made):
     assert ["ACC", "50.0"] in rows
     assert ["class", "1", "·", "2", "·"] in rows
     assert "2 images without a label" in result.stdout
+    assert ["of", "the", "clusters", "87.5"] in rows
+    assert ["of", "the", "labels", "50.0"] in rows
+    assert ["of", "the", "clusters", "0.90"] in rows
+    assert "features that do not tell" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("width", ["60", "200"])

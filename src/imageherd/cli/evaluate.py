@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,7 +42,8 @@ def evaluate(
 ) -> None:
     """Compare a clustering with known labels.
 
-    Prints ACC, NMI, ARI and AMI in percent, and the confusion matrix.
+    Prints ACC, NMI, ARI and AMI in percent, what can be said without labels, and the confusion
+    matrix.
     """
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         checks.existing_herd(herd)
@@ -51,6 +53,7 @@ def evaluate(
         found = Herd(herd).evaluate(labels, name=name)
         screen.table(("score", "%"), ((key, f"{100 * s:.1f}") for key, s in found.scores.items()))
         _print_left_out(screen, found)
+        _print_measures(screen, found)
         screen.line("")
         if len(found.clusters) <= _columns_that_fit(screen, found):
             _print_matrix(screen, found)
@@ -60,6 +63,8 @@ def evaluate(
             {
                 "herd": herd,
                 "scores": found.scores,
+                "neighbor_consistency": found.consistency,
+                "entropies": found.entropies,
                 "n_images": found.n_images,
                 "n_unlabelled": found.n_unlabelled,
                 "n_nowhere": found.n_nowhere,
@@ -76,6 +81,39 @@ def _print_left_out(screen: Screen, found: Evaluation) -> None:
         screen.remark(f"{counted(found.n_unlabelled, 'image')} without a label left out.")
     if found.n_nowhere:
         screen.remark(f"{counted(found.n_nowhere, 'labelled image')} that fit nowhere left out.")
+
+
+def _print_measures(screen: Screen, found: Evaluation) -> None:
+    """Print neighbour consistency and entropies, each with a line that says what it means."""
+    screen.line("")
+    screen.table(
+        ("neighbor consistency", "%"),
+        ((f"of the {what}", f"{100 * share:.1f}") for what, share in found.consistency.items()),
+        left=("neighbor consistency",),
+    )
+    _explain(
+        screen,
+        "How many of the images nearest to an image are in its cluster, or have its label. If the "
+        "labels' figure is low, it is the features that do not tell these classes apart.",
+    )
+    screen.line("")
+    screen.table(
+        ("entropy", "nats"),
+        (
+            ("of the clusters", f"{found.entropies['clusters']:.2f}"),
+            ("of an image's cluster", f"{found.entropies['images']:.2f}"),
+        ),
+        left=("entropy",),
+    )
+    _explain(
+        screen,
+        f"The first is {found.entropies['most']:.2f} if all clusters are of one size, the second 0 "
+        "if the method is sure of every image.",
+    )
+
+
+def _explain(screen: Screen, text: str) -> None:
+    screen.remark(textwrap.fill(text, screen.out.width))
 
 
 def _columns_that_fit(screen: Screen, found: Evaluation) -> int:
