@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
@@ -231,7 +232,6 @@ def test_views_are_refused_or_used(method, blobs):
 
 
 def test_names_of_columns_survive_saving(tmp_path):
-    pandas = pytest.importorskip("pandas")
     X = pandas.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=["a", "b", "c"])
     make("kmeans").fit(X).save(tmp_path)
     head = load_head(tmp_path)
