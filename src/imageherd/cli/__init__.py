@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from imageherd.cli import assign, cluster, embed, evaluate, export, name, report, sort
+from imageherd.cli import assign, bench, cluster, embed, evaluate, export, name, report, sort
 
 VERBS = {
     "sort": sort,
@@ -20,6 +20,7 @@ VERBS = {
     "assign": assign,
     "evaluate": evaluate,
     "export": export,
+    "bench": bench,
 }
 
 # What typer itself raises for anything mistyped; it has no public name of its own there.
@@ -78,8 +79,8 @@ def _global(
 def main() -> None:
     """Run the command line and exit with its code.
 
-    0: done. 1: a bug in imageherd. 2: something the user can put right. 130, 143: stopped by Ctrl-C
-    or SIGTERM. 141: the reader of the output went away.
+    0: done. 1: a bug in imageherd. 2: something the user can put right. 3: done, but some runs of
+    `bench` failed. 130, 143: stopped by Ctrl-C or SIGTERM. 141: the reader of the output went away.
     """
     # OpenMP's threads burn processor time while they wait for each other: on a machine that does
     # something else too, exact k-NN took twice as long that way. Read when torch is imported.

@@ -1,0 +1,1 @@
+"""Methods, feature sets and seeds against each other, and the papers' tables to hold them to."""
