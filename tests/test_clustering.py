@@ -53,6 +53,24 @@ def test_top_two_is_a_stable_sort_across_blocks(monkeypatch):
     assert top_two(P[:, :1], [5])[2].tolist() == [5] * 10
 
 
+def test_images_a_method_leaves_out_fit_nowhere():
+    labels = np.array([-1, 1, 1, -1, 1, 0, 0, 2])
+    P = np.full((8, 3), 0.2, dtype=np.float32)
+    P[np.arange(8), labels] = 0.6
+    # A label counts, even where another column is more probable.
+    P[7] = [0.7, 0.1, 0.2]
+    X = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    found = describe(np.arange(8) * 10, X, P, labels, name="default", config={})
+    assert found.uids.tolist() == [-1, 1, 1, -1, 1, 2, 2, 3]
+    assert [(c.uid, c.size) for c in found.clusters] == [(1, 3), (2, 2), (3, 1)]
+    assert sorted(found.clusters[0].medoids) == [10, 20, 40]
+    assert found.config["uids"] == [2, 1, 3]
+    np.testing.assert_allclose(found.probability, [0.6] * 7 + [0.2])
+    assert found.second[7] == 2
+    refit = describe(np.arange(8) * 10, X, P, labels, name="d", config={}, previous=found)
+    assert refit.uids.tolist() == found.uids.tolist()
+
+
 def test_first_uids_go_by_size_and_empty_columns_give_no_cluster():
     found = clustering([2, 2, 2, 0, 0, 3], n_clusters=5)
     assert [(c.uid, c.size) for c in found.clusters] == [(1, 3), (2, 2), (3, 1)]

@@ -8,36 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from imageherd.errors import ImageherdError
-from imageherd.export import folder_names, safe_name
 from imageherd.herd import Herd
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
 FAST = {"epochs": 2, "min_steps": 20}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos") / "clothes"
-    for i, path in enumerate(sorted(EXAMPLES.glob("*.jpg"))[:48]):
-        inside = folder / ("left" if i % 2 else "right")
-        inside.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, inside / f"{i // 2}.jpg")
-    (folder / "left" / "empty.jpg").touch()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def template(photos, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("herds") / "clothes.herd"
-    herd = Herd(path)
-    herd.embed(photos)
-    herd.cluster("kmeans", 4)
-    return path
-
-
-@pytest.fixture
-def herd(template, tmp_path) -> Herd:
-    return Herd(shutil.copytree(template, tmp_path / "clothes.herd"))
 
 
 def test_what_is_there(herd, photos):
@@ -221,65 +195,6 @@ def test_without_rejection_everything_is_placed(herd, photos, tmp_path):
         herd.assign(new, reject=1)
 
 
-def test_export_tables(herd, tmp_path):
-    found = herd.clustering()
-    rows = pyarrow.csv.read_csv(herd.export(tmp_path / "out.csv")).to_pylist()
-    assert len(rows) == 49
-    unreadable = next(r for r in rows if r["path"] == "left/empty.jpg")
-    assert unreadable["status"] == "unreadable"
-    assert not unreadable["name"]
-    names = {row: found.names()[uid] for row, uid in zip(found.rows, found.uids, strict=True)}
-    assert {r["row"]: r["name"] for r in rows if r["status"] == "ok"} == names
-    table = pq.read_table(herd.export(tmp_path / "out.parquet", to="parquet"))
-    vectors = table.filter(pa.compute.equal(table["status"], "ok"))["features"]
-    np.testing.assert_array_equal(np.stack(vectors.to_numpy()), herd.features().X)
-    assert table["features"].null_count == 1
-
-
-@pytest.mark.parametrize("link", ["copy", "symlink", "hardlink"])
-def test_export_folders_holds_every_image_once(herd, photos, tmp_path, link):
-    out = herd.export(tmp_path / "out", to="folders", link=link)
-    files = [p for p in out.rglob("*") if not p.is_dir()]
-    assert len(files) == 48
-    # Files of the same name from different folders stay apart, and have the right contents.
-    assert sorted(p.read_bytes() for p in files) == sorted(
-        p.read_bytes() for p in photos.rglob("*.jpg") if p.stat().st_size
-    )
-    assert {p.is_symlink() for p in files} == {link == "symlink"}
-    assert {p.stat().st_nlink > 1 for p in files} == {link == "hardlink"}
-    names = {safe_name(c.name) for c in herd.clustering().clusters}
-    assert {p.name for p in out.iterdir()} == names
-
-
-def test_an_image_put_in_anothers_place_is_not_exported_as_that_one(herd, photos, tmp_path):
-    mine = shutil.copytree(photos, tmp_path / "mine")
-    own = Herd(tmp_path / "own.herd")
-    own.embed(mine)
-    own.cluster("kmeans", 4)
-    shutil.copy(sorted(EXAMPLES.glob("*.jpg"))[70], mine / "left" / "3.jpg")
-    (mine / "right" / "5.jpg").unlink()
-    own.embed(mine)
-    out = own.export(tmp_path / "out", to="folders")
-    assert len([p for p in out.rglob("*") if p.is_file()]) == 46
-
-
-def test_clusters_of_the_same_name_get_folders_of_their_own():
-    names = {3: "a/b", 5: "A-b", 9: "a-b", 7: "umbrella"}
-    assert folder_names(names) == {3: "a-b", 5: "A-b (5)", 9: "a-b (9)", 7: "umbrella"}
-
-
-def test_export_of_photos_that_moved_leaves_nothing_in_the_way(herd, photos, tmp_path):
-    moved = photos.with_name("moved")
-    photos.rename(moved)
-    try:
-        with pytest.raises(ImageherdError, match="None of the 48 images is where it was"):
-            herd.export(tmp_path / "out", to="folders")
-    finally:
-        moved.rename(photos)
-    assert not (tmp_path / "out").exists()
-    assert herd.export(tmp_path / "out", to="folders").is_dir()
-
-
 def test_copies_of_one_image_are_not_counted(photos, tmp_path):
     for i in range(12):
         same = tmp_path / "same" / f"{i}.jpg"
@@ -296,46 +211,6 @@ def test_a_damaged_graph_is_made_again(herd):
     (kept,) = herd.path.glob("neighbors/*/k5-*")
     kept.write_bytes(b"damaged")
     np.testing.assert_array_equal(herd.neighbors(k=5).ids, first.ids)
-
-
-def test_export_never_overwrites(herd, tmp_path):
-    taken = tmp_path / "out.csv"
-    taken.write_text("mine")
-    with pytest.raises(ImageherdError, match="never overwrites"):
-        herd.export(taken)
-    assert taken.read_text() == "mine"
-    with pytest.raises(ImageherdError, match="never overwrites"):
-        herd.export(tmp_path, to="folders")
-    with pytest.raises(ImageherdError, match="to='cvs' is not known"):
-        herd.export(tmp_path / "new", to="cvs")
-    (tmp_path / "dangling.csv").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ImageherdError, match="never overwrites"):
-        herd.export(tmp_path / "dangling.csv")
-
-
-def test_the_report_outlives_the_photos(herd, photos, tmp_path, template):
-    moved = photos.with_name("moved")
-    photos.rename(moved)
-    try:
-        assert herd.report(tmp_path / "r.html").stat().st_size > 10_000
-    finally:
-        moved.rename(photos)
-
-
-def test_the_map_is_computed_once_and_again_if_it_is_damaged(herd, monkeypatch):
-    import imageherd.report.map as map_module
-
-    calls = []
-    layout = map_module.layout
-    monkeypatch.setattr(map_module, "layout", lambda X: calls.append(len(X)) or layout(X))
-    first = herd.report().read_bytes()
-    herd.rename(herd.clustering().clusters[0].uid, "renamed")
-    assert herd.report().read_bytes() != first
-    assert calls == [48]
-    (kept,) = herd.path.glob("report/map-*.npy")
-    kept.write_bytes(b"damaged")
-    herd.report()
-    assert calls == [48, 48]
 
 
 def test_damaged_names_say_so(herd):
@@ -355,20 +230,57 @@ def test_a_damaged_clustering_says_so(herd, file):
         herd.clustering()
 
 
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [("a/b", "a-b"), ("..", "cluster"), ("swim trunks / shorts", None), ("波" * 300, "波" * 33)],
-)
-def test_folder_names_are_safe(name, folder):
-    made = safe_name(name)
-    assert "/" not in made
-    assert made not in ("", ".", "..")
-    if folder:
-        assert made == folder
+def test_what_was_computed_from_fewer_images_goes_when_clusters_are_made_anew(herd, tmp_path):
+    herd.cluster("tsp", 3, **FAST)
+    herd.report()
+    before = [*herd.path.glob("neighbors/*/k*"), *herd.path.glob("report/map-*")]
+    assert len(before) == 2
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(sorted(EXAMPLES.glob("*.jpg"))[60], new)
+    herd.embed(new)
+    assert all(path.exists() for path in before)
+    herd.cluster("tsp", 3, **FAST)
+    assert not any(path.exists() for path in before)
+    assert len(list(herd.path.glob("neighbors/*/k*"))) == 1
 
 
-def test_evaluation_works_on_the_herds_own_head_and_graph(herd, tmp_path):
-    found = herd.evaluate("folder")
-    assert found.n_images == 48
-    assert 0 < found.consistency["labels"] < found.consistency["clusters"] <= 1
-    assert 0 <= found.entropies["images"] < found.entropies["clusters"] <= found.entropies["most"]
+def test_images_that_a_method_leaves_out_fit_nowhere(herd, tmp_path, monkeypatch):
+    from imageherd.heads import HEADS
+
+    fit = HEADS["kmeans"].fit
+
+    def leaving_out_five(head, X, **facts):
+        fit(head, X, **facts)
+        head.labels_[:5] = -1
+        head.history_ = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "used": 3}]
+        return head
+
+    monkeypatch.setattr(HEADS["kmeans"], "fit", leaving_out_five)
+    found = herd.cluster("kmeans", 4)
+    assert (found.uids[:5] == -1).all()
+    assert (found.uids[5:] > 0).all()
+    assert sum(c.size for c in found.clusters) == 43
+    assert all(set(c.medoids) <= set(found.rows[5:].tolist()) for c in found.clusters)
+    history = pq.read_table(herd.path / "clusterings/default" / found.version / "history.parquet")
+    assert history["used"].to_pylist() == [None, 3]
+    assert herd.report().exists()
+    assert herd.evaluate("folder").n_nowhere == 5
+    table = pyarrow.csv.read_csv(herd.export(tmp_path / "out.csv"))
+    assert table["name"].to_pylist().count("fits nowhere") == 5
+
+
+def test_a_method_that_finds_no_cluster_says_so(herd, monkeypatch):
+    from imageherd.heads import HEADS
+
+    fit = HEADS["kmeans"].fit
+
+    def leaving_all_out(head, X, **facts):
+        fit(head, X, **facts)
+        head.labels_[:] = -1
+        return head
+
+    monkeypatch.setattr(HEADS["kmeans"], "fit", leaving_all_out)
+    with pytest.raises(ImageherdError, match="kmeans found no cluster"):
+        herd.cluster("kmeans", 4)
+    assert herd.clustering().version == "v0001"

@@ -4,7 +4,7 @@ import multiprocessing
 import pytest
 
 from imageherd.errors import ImageherdError
-from imageherd.project import locked, read_project, register_source, set_features
+from imageherd.project import keep, locked, read_project, register_source, set_features
 
 
 def test_sources_get_their_index_once(tmp_path):
@@ -62,6 +62,7 @@ def test_a_second_writer_is_kept_out(tmp_path):
         assert ready.wait(60)
         with pytest.raises(ImageherdError, match="Another imageherd is writing"), locked(tmp_path):
             pass
+        keep(tmp_path, lambda: pytest.fail("written while another process is writing"))
     finally:
         release.set()
         other.join()
@@ -73,3 +74,16 @@ def test_a_file_in_the_way_says_so(tmp_path):
     (tmp_path / "photos.herd").write_text("x")
     with pytest.raises(ImageherdError, match="is a file"), locked(tmp_path / "photos.herd"):
         pass
+
+
+def test_who_has_the_lock_may_take_it_again(tmp_path):
+    with locked(tmp_path), locked(tmp_path):
+        keep(tmp_path, lambda: (tmp_path / "kept").touch())
+    assert (tmp_path / "kept").exists()
+
+
+def test_what_cannot_be_kept_is_no_error(tmp_path):
+    def refused():
+        raise PermissionError
+
+    keep(tmp_path, refused)

@@ -172,9 +172,11 @@ def match_uids(
 
 
 def top_two(
-    probabilities: NDArray[np.float32], uids: list[int]
+    probabilities: NDArray[np.float32],
+    uids: list[int],
+    labels: NDArray[np.integer[Any]] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Return the most probable cluster of each image, its probability and the second cluster.
+    """Return the cluster of each image, its probability and the most probable of the others.
 
     Equal probabilities go to the earlier column. A single column is its own second.
 
@@ -184,6 +186,9 @@ def top_two(
         From a head.
     uids : list of int
         Cluster of each column.
+    labels : ndarray of int, shape (n,), optional
+        Column each image is put in, -1 for none; by default the most probable one. An image in
+        none gets -1 and the probability of the best column.
     """
     columns = np.array(uids, dtype=np.int32)
     first, second = np.empty((2, len(probabilities)), dtype=np.intp)
@@ -192,16 +197,22 @@ def top_two(
         block = np.array(probabilities[start : start + BLOCK])
         each, rows = np.arange(len(block)), slice(start, start + BLOCK)
         first[rows] = block.argmax(1)
+        if labels is not None:
+            first[rows] = np.where(labels[rows] < 0, first[rows], labels[rows])
         best[rows] = block[each, first[rows]]
         block[each, first[rows]] = -1
         second[rows] = block.argmax(1)
-    return columns[first], best, columns[second]
+    found = columns[first]
+    if labels is not None:
+        found[labels < 0] = NOWHERE
+    return found, best, columns[second]
 
 
 def describe(
     rows: NDArray[np.int64],
     X: NDArray[np.float32],
     probabilities: NDArray[np.float32],
+    labels: NDArray[np.integer[Any]] | None = None,
     *,
     name: str,
     config: dict[str, Any],
@@ -217,6 +228,8 @@ def describe(
         Their features.
     probabilities : ndarray, shape (n, n_clusters)
         From the head; a column that wins no image gives no cluster.
+    labels : ndarray of int, shape (n,), optional
+        The column each image is in, -1 for none; by default the most probable one.
     name : str
         Of the clustering.
     config : dict
@@ -225,13 +238,16 @@ def describe(
         The version before, whose uids are kept where the clusters are the same.
     """
     n_clusters = probabilities.shape[1]
-    labels = probabilities.argmax(1)
-    sizes = np.bincount(labels, minlength=n_clusters)
+    labels = (probabilities.argmax(1) if labels is None else labels).astype(np.int64)
+    placed = np.flatnonzero(labels >= 0)
+    sizes = np.bincount(labels[placed], minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(n_clusters)
-    ranked = match_uids(rank[labels], rows, n_clusters, previous)
+    ranked = match_uids(rank[labels[placed]], rows[placed], n_clusters, previous)
     columns = [ranked[r] for r in rank]
-    uids, probability, second = top_two(probabilities, columns)
+    uids, probability, second = top_two(probabilities, columns, labels)
+    X = X if len(placed) == len(X) else X[placed]
+    central = [placed[members] for members in by_centrality(X, labels[placed], n_clusters)]
     clusters = [
         Cluster(
             uid=columns[column],
@@ -240,7 +256,7 @@ def describe(
             confidence=float(probability[members].mean()),
             medoids=[int(row) for row in rows[members[:N_MEDOIDS]]],
         )
-        for column, members in enumerate(by_centrality(X, labels, n_clusters))
+        for column, members in enumerate(central)
         if len(members)
     ]
     clusters.sort(key=lambda c: (-c.size, c.uid))

@@ -18,7 +18,7 @@ from imageherd.features.store import FeatureSet
 from imageherd.files import write_atomically
 from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph, knn_graph
-from imageherd.project import locked
+from imageherd.project import keep
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ def kept_graph(herd: Path, features: Features, k: int, device: str) -> NeighborG
         # A damaged graph is made again, as the map is: the features say all of it.
         with suppress(ImageherdError):
             return NeighborGraph.load(path)
-    with locked(herd):
-        graph = knn_graph(features.X, k, device=device)
-        graph.save(path)
+    graph = knn_graph(features.X, k, device=device)
+    keep(herd, lambda: graph.save(path))
     return graph
 
 
@@ -104,6 +103,5 @@ def kept_map(herd: Path, features: Features) -> NDArray[np.float32]:
     xy: NDArray[np.float32] = layout(features.X)
     buffer = io.BytesIO()
     np.save(buffer, xy, allow_pickle=False)
-    with locked(herd):
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    keep(herd, lambda: write_atomically(path, lambda file: file.write(buffer.getvalue())))
     return xy

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,27 +13,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from imageherd import export as export_module
 from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE, load_backbone
-from imageherd.clustering import Clustering, describe, with_names
+from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_clusters
 from imageherd.derived import (
     Features,
     feature_set,
     kept_graph,
     kept_map,
-    rows_digest,
-    voted_names,
 )
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.pipeline import EmbedSummary, embed_source
+from imageherd.fitting import fit
 from imageherd.heads.make import make_head
 from imageherd.images.folder import FolderSource
+from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import is_herd, locked, read_project, register_source, set_features
 from imageherd.versions import Versions
@@ -80,9 +83,8 @@ class Herd:
         key = key or read_project(self.path)["features"]
         if key is None:
             raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
-        items = self._items.table()
-        rows = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
         store = feature_set(self.path, key)
+        rows = self._readable()
         rows = rows[np.isin(rows, store.rows_present())]
         if len(rows) == 0:
             raise ImageherdError(
@@ -135,8 +137,7 @@ class Herd:
         """
         folder = FolderSource(source)
         net = load_backbone(backbone, device=device)
-        with locked(self.path):
-            vars(self).pop("_items", None)  # another process may have written them since
+        with self._writing():
             if not is_herd(self.path) or folder.uri not in read_project(self.path)["sources"]:
                 folder.scan()  # raises if it holds no image: then it does not become a source
             index = register_source(self.path, folder.uri)
@@ -197,41 +198,26 @@ class Herd:
             Parameters of the head.
         """
         versions = self._versions(name)
-        data = self.features(features)
-        settings: dict[str, Any] = {"method": method, "features": data.key}
-        if n_clusters == "auto":
-            count = self.count(data, random_state=random_state)
-            settings["counted"] = {"ks": list(count.ks), "scores": [float(s) for s in count.scores]}
-            n_clusters = count.n_clusters
-            if n_clusters < 2:
-                raise ImageherdError(f"All images of {self.path} look alike: no clusters to find.")
-        head = make_head(
-            method,
-            int(n_clusters),
-            len(data.rows),
-            random_state=random_state,
-            device=device,
-            **params,
-        )
-        settings["params"] = head.get_params()
-        graph = None
-        if wanted := getattr(head, "n_neighbors", 0):
-            graph = self.neighbors(data, k=max(N_NEIGHBORS, wanted), device=device)
-        with locked(self.path):
-            run = repr((sorted(settings["params"].items()), data.key, rows_digest(data.rows)))
-            digest = hashlib.sha256(run.encode()).hexdigest()[:12]
-            checkpoint = self.path / "checkpoints" / f"{method}-{digest}"
-            head.fit(data.X, neighbors=graph, checkpoint=checkpoint)
-            found = describe(
-                data.rows,
-                data.X,
-                head.predict_proba(data.X),
-                name=name,
-                config=settings,
-                previous=versions.current(),
-            )
-            found = with_names(found, voted_names(self.path, data, found.uids))
-            return versions.write(found, head, head.history_)
+        with self._writing():
+            data = self.features(features)
+            settings: dict[str, Any] = {"method": method, "features": data.key}
+            if n_clusters == "auto":
+                count = self.count(data, random_state=random_state)
+                scores = [float(score) for score in count.scores]
+                settings["counted"] = {"ks": list(count.ks), "scores": scores}
+                n_clusters = count.n_clusters
+                if n_clusters < 2:
+                    alike = f"All images of {self.path} look alike: no clusters to find."
+                    raise ImageherdError(alike)
+            params |= {"random_state": random_state, "device": device}
+            head = make_head(method, int(n_clusters), len(data.rows), **params)
+            graph = None
+            # Over several blocks a head finds neighbors of its own.
+            if (wanted := getattr(head, "n_neighbors", 0)) and not head.blocks:
+                graph = self.neighbors(data, k=max(N_NEIGHBORS, wanted), device=device)
+            found = fit(self.path, versions, data, head, graph, settings)
+            remove_leftovers(self.path, self._readable())
+        return found
 
     def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
         """Estimate how many clusters there are; see `imageherd.counting.count_clusters`."""
@@ -291,8 +277,9 @@ class Herd:
         backbone = project["backbones"][key]
         self.embed(source, backbone=backbone, device=device, workers=workers)
         now = read_project(self.path)["features"]
-        # Placing images is no reason to change which features the herd uses.
-        set_features(self.path, project["features"], project["backbones"][project["features"]])
+        with locked(self.path):
+            # Placing images is no reason to change which features the herd uses.
+            set_features(self.path, project["features"], project["backbones"][project["features"]])
         if now != key:
             raise ImageherdError(
                 f"Clustering {name!r} was made on features {key}, but backbone {backbone!r} now "
@@ -309,6 +296,7 @@ class Herd:
                         "run the same again."
                     )
                 self._versions(name).write(found.clustering, head, [])
+                remove_leftovers(self.path, self._readable())
         return found
 
     # ---- what comes out
@@ -328,6 +316,10 @@ class Herd:
         from imageherd.report.gather import gather
 
         clustering = self.clustering(name)
+        if path is None and not os.access(self.path, os.W_OK):
+            raise ImageherdError(
+                f"{self.path} cannot be written; say where the report is to be: --output FILE."
+            )
         data = self.features(clustering.config["features"])
         xy = kept_map(self.path, data)
         content = gather(clustering, data.rows, data.X, xy, self._items.table(), self._sources())
@@ -377,6 +369,19 @@ class Herd:
         )
 
     # ---- inside
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock, and know what another process has written since."""
+        with locked(self.path):
+            vars(self).pop("_items", None)
+            yield
+
+    def _readable(self) -> NDArray[np.int64]:
+        """Return the rows of the images that are there and can be read."""
+        items = self._items.table()
+        rows: NDArray[np.int64] = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
+        return rows
 
     def _sources(self) -> list[FolderSource]:
         return [FolderSource.from_uri(uri) for uri in read_project(self.path)["sources"]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,8 @@ import filelock
 
 from imageherd.errors import ImageherdError
 from imageherd.files import read_json, write_json
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE = "herd.json"
@@ -77,7 +80,7 @@ def set_features(herd: Path, key: str, backbone: str) -> None:
 
 @contextmanager
 def locked(herd: Path) -> Iterator[None]:
-    """Hold the herd's lock.
+    """Hold the herd's lock; a thread that has it may take it again.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def locked(herd: Path) -> Iterator[None]:
     """
     try:
         herd.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(herd / ".lock", timeout=0):
+        with filelock.FileLock(herd / ".lock", timeout=0, is_singleton=True):
             yield
     except filelock.Timeout as error:
         raise ImageherdError(
@@ -94,6 +97,15 @@ def locked(herd: Path) -> Iterator[None]:
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise ImageherdError(f"{herd} is a file; a herd is a folder: name another.") from error
+
+
+def keep(herd: Path, write: Callable[[], object]) -> None:
+    """Write what can be computed again, unless the herd is read-only or in another's hands."""
+    try:
+        with locked(herd):
+            write()
+    except (ImageherdError, OSError) as error:
+        _log.info("not kept in %s: %s", herd, error)
 
 
 def _new_project() -> dict[str, Any]:

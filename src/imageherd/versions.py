@@ -92,9 +92,10 @@ class Versions:
                 },
             )
             if history:
-                keys = history[0].keys()
+                # Not every epoch tells the same: some look at more than others do.
+                keys = dict.fromkeys(key for epoch in history for key in epoch)
                 _write_table(
-                    temporary / "history.parquet", {k: [h[k] for h in history] for k in keys}
+                    temporary / "history.parquet", {k: [h.get(k) for h in history] for k in keys}
                 )
             content = {"format": FORMAT, **clustering.config}
             content["clusters"] = [asdict(c) for c in clustering.clusters]

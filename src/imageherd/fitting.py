@@ -1,0 +1,67 @@
+"""From features to a version of a clustering: fit a head, describe and name what it found."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from imageherd.clustering import Clustering, describe, with_names
+from imageherd.derived import Features, rows_digest, voted_names
+from imageherd.errors import ImageherdError
+from imageherd.heads.base import Head
+from imageherd.neighbors import NeighborGraph
+from imageherd.versions import Versions
+
+
+def fit(
+    herd: Path,
+    versions: Versions,
+    data: Features,
+    head: Head,
+    graph: NeighborGraph | None,
+    settings: dict[str, Any],
+) -> Clustering:
+    """Fit a head and write what it finds as the next version; the herd's lock must be held.
+
+    Parameters
+    ----------
+    herd : Path
+        The herd; a checkpoint is kept in it while the head trains.
+    versions : Versions
+        Where the result goes; its current version gives uids to the clusters found again.
+    data : Features
+        What to cluster.
+    head : Head
+        Not fitted yet.
+    graph : NeighborGraph, optional
+        The k-NN graph of `data`, for a head that wants it.
+    settings : dict
+        What to keep beside the result; the head's parameters are added.
+
+    Raises
+    ------
+    ImageherdError
+        If the head leaves every image out.
+    """
+    settings = {**settings, "params": head.get_params()}
+    run = repr((sorted(settings["params"].items()), data.key))
+    digest = hashlib.sha256(run.encode()).hexdigest()[:12]
+    checkpoint = f"{settings['method']}-{rows_digest(data.rows)}-{digest}"
+    head.fit(data.X, neighbors=graph, checkpoint=herd / "checkpoints" / checkpoint)
+    if (head.labels_ < 0).all():
+        raise ImageherdError(
+            f"{settings['method']} found no cluster: every image fits nowhere. Try other "
+            "parameters, or another method."
+        )
+    found = describe(
+        data.rows,
+        data.X,
+        head.predict_proba(data.X),
+        head.labels_,
+        name=versions.folder.name,
+        config=settings,
+        previous=versions.current(),
+    )
+    found = with_names(found, voted_names(herd, data, found.uids))
+    return versions.write(found, head, head.history_)
