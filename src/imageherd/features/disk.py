@@ -1,13 +1,34 @@
-"""What writing to a herd's folders shares: leftovers of killed runs, a disk that refuses."""
+"""What reading and writing a herd's folders share: a writer beside, killed runs, a full disk."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from imageherd.errors import ImageherdError
+
+_TRIES = 3
+_PAUSE = 0.05
+
+Result = TypeVar("Result")
+
+
+def read_beside_a_writer(read: Callable[[], Result]) -> Result:
+    """Return what `read` returns, called again if it fails: it may have come between two renames.
+
+    A run that embeds replaces several files one after the other. What is damaged in earnest fails
+    every time, a tenth of a second later.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except (ImageherdError, OSError):
+            time.sleep(_PAUSE)
+    return read()
 
 
 def remove_temporary_files(folder: Path) -> None:

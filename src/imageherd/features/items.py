@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imageherd.errors import ImageherdError
-from imageherd.features.disk import remove_temporary_files, writing_to
+from imageherd.features.disk import read_beside_a_writer, remove_temporary_files, writing_to
 from imageherd.files import write_atomically
 
 PART_ROWS = 4096
@@ -64,18 +64,22 @@ class Items:
     def __init__(self, folder: Path, *, part_rows: int = PART_ROWS) -> None:
         self.folder = Path(folder)
         self.part_rows = part_rows
-        self._parts: list[pa.Table] = []
+        self._parts: list[pa.Table] = read_beside_a_writer(self._read)
         self._changes: dict[int, dict[int, dict[str, Any]]] = {}
         self._dirty: set[int] = set()
-        while (path := self._path(len(self._parts))).exists():
-            self._parts.append(_read_part(path, len(self._parts) * part_rows, part_rows))
-            if self._parts[-1].num_rows < part_rows:
+
+    def _read(self) -> list[pa.Table]:
+        parts: list[pa.Table] = []
+        while (path := self._path(len(parts))).exists():
+            parts.append(_read_part(path, len(parts) * self.part_rows, self.part_rows))
+            if parts[-1].num_rows < self.part_rows:
                 break
-        if self._path(len(self._parts)).exists():
+        if self._path(len(parts)).exists():
             raise ImageherdError(
-                f"{self._path(len(self._parts) - 1)} has fewer than {part_rows} rows, yet another "
+                f"{self._path(len(parts) - 1)} has fewer than {self.part_rows} rows, yet another "
                 "part follows it: the items are damaged. Restore the folder from a copy."
             )
+        return parts
 
     @property
     def n_rows(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from imageherd.errors import ImageherdError
+from imageherd.features.disk import read_beside_a_writer
 from imageherd.files import read_json
 
 FORMAT_VERSION = 1
@@ -55,6 +56,9 @@ class FeatureSet:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        read_beside_a_writer(self._open)
+
+    def _open(self) -> None:
         self.manifest = read_manifest(self.folder)
         self.key: str = self.manifest["key"]
         self.dim: int = self.manifest["dim"]
