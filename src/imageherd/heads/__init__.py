@@ -48,7 +48,7 @@ def load_head(folder: str | Path, *, device: str = "auto") -> Head:
         If the folder holds no head this version can read.
     """
     from imageherd.errors import ImageherdError
-    from imageherd.heads.base import read_config
+    from imageherd.heads.saving import read_config
 
     name = read_config(Path(folder))["class"]
     for method, (_, class_name) in _WHERE.items():

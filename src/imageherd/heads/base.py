@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from importlib.metadata import version
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,38 +17,41 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from imageherd.device import resolve_device
-from imageherd.errors import ImageherdError
-from imageherd.files import read_json, write_atomically, write_json
 from imageherd.heads.loop import Callback, Run
+from imageherd.heads.saving import load_saved, plain, save_head
 from imageherd.heads.scaling import (
     BLOCK_ROWS,
     SCALINGS,
     Features,
-    Scaler,
     apply_scaler,
-    fit_scaler,
+    block_sizes,
+    fit_blocks,
     padded_block,
 )
 
 if TYPE_CHECKING:
     from imageherd.neighbors import NeighborGraph
 
-FORMAT = 1
+# How many rows that are not finite an error names.
+_ROWS_NAMED = 5
+
+
+class CollapseWarning(UserWarning):
+    """Fewer clusters are used than were asked for."""
 
 
 class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of all heads: features (n, d) in, `n_clusters` groups out.
 
-    A subclass has the parameters `n_clusters`, `scaling`, `pca_variance`, `random_state` and
-    `device` beside its own (and `n_neighbors` where it needs the graph), and defines
+    A subclass has the parameters `n_clusters`, `scaling`, `pca_variance`, `blocks`,
+    `random_state` and `device` beside its own (and `n_neighbors` where it needs the graph), and
+    defines
 
     - ``_fit(Z, neighbors, run)``: train on scaled features Z (n, d') on ``run.device`` and return
       the network, an ``nn.Module`` that takes rows of Z to logits (b, n_clusters), whose softmax
@@ -59,6 +62,10 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     - ``_check_params()``: extended with its own parameters; raises ValueError or TypeError.
     - ``transform(X)``: what its paper searches with.
     - ``_saved``: names of learned attributes (JSON values) to keep in config.json.
+    - ``against_collapse``: what to change when it uses fewer clusters than asked for.
+    - ``uses_views``: True if it trains on augmented views, in ``run.views`` (n, V, d') scaled.
+    - ``counts_itself``: True if it has no parameter `n_clusters` and sets `n_clusters_` in _fit.
+    - ``_training_labels(X, device)``: only if `labels_` are not what `predict` says.
 
     Attributes
     ----------
@@ -66,8 +73,10 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         Cluster of every row fitted, 0 to n_clusters - 1. Not saved with the head.
     network_ : nn.Module
         The trained network, on the CPU.
-    scaler_ : Scaler
+    scaler_ : BlockScaler
         The fitted scaling.
+    n_clusters_ : int
+        Columns of `predict_proba`; `n_clusters`, unless the method counts itself.
     n_features_in_ : int
         d.
     n_iter_ : int
@@ -77,10 +86,14 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     """
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_")
+    against_collapse: ClassVar[str] = "lower n_clusters"
+    uses_views: ClassVar[bool] = False
+    counts_itself: ClassVar[bool] = False
 
     n_clusters: int
     scaling: str
     pca_variance: float
+    blocks: tuple[int, ...] | None
     random_state: int | np.random.RandomState | None
     device: str
     network_: Any
@@ -91,6 +104,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         y: object = None,
         *,
         neighbors: NeighborGraph | None = None,
+        views: ArrayLike | None = None,
         callback: Callback | None = None,
         checkpoint: str | Path | None = None,
     ) -> Self:
@@ -99,13 +113,15 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Features, finite; float32 or float64 (anything else is converted to float64). A memory
-            map is read in blocks. Besides X there is one scaled float32 copy.
+            Features, finite; floating numbers of any size (anything else is converted to
+            float64). A memory map is read in blocks. Besides X there is one scaled float32 copy.
         y : ignored
             As scikit-learn wants it.
         neighbors : NeighborGraph, optional
-            k-NN graph of X, with at least as many neighbours as the method uses; computed (cosine)
-            when the method needs one and none is given.
+            k-NN graph of X, with at least as many neighbours as the method uses; computed (cosine,
+            the mean over `blocks`) when the method needs one and none is given.
+        views : array-like of shape (n, V, d), optional
+            Features of V augmented views of every row, for a method that trains on views.
         callback : callable, optional
             Called after every epoch with a dict (epoch, epochs, loss, seconds, ...); returning
             True ends the training there.
@@ -119,22 +135,36 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             If X, a parameter or the graph is not as described.
         LossNotFiniteError
             If training diverges.
+
+        Warns
+        -----
+        CollapseWarning
+            If fewer clusters are used than were asked for.
         """
         self._check_params()
         X = self._validate(X, reset=True)
-        if len(X) < self.n_clusters:
-            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}.")
+        wanted = self._wanted()
+        if len(X) < wanted:
+            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={wanted}.")
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         graph = self._neighbors(X, neighbors, device)
-        self.scaler_ = fit_scaler(X, self.scaling, pca_variance=self.pca_variance)
+        self.scaler_ = fit_blocks(
+            X, self.scaling, blocks=self.blocks, pca_variance=self.pca_variance
+        )
         Z = apply_scaler(self.scaler_, X).to(device)
         path = None if checkpoint is None else Path(checkpoint)
-        run = Run(seed, device, callback, path, self._identity(Z, seed) if path else {})
+        run = Run(seed, device, callback, path)
+        if views is not None:
+            run.views = self._views(views, X).to(device)
+        if path is not None:
+            run.identity = self._identity(Z, run)
+        self.n_clusters_ = int(wanted)
         network = self._fit(Z, graph, run)
         self.network_ = network.cpu().eval().requires_grad_(False)
         del Z
-        self.labels_ = self._labels(X, device)
+        self.labels_ = self._training_labels(X, device)
+        self._warn_of_collapse()
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
@@ -142,9 +172,9 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         return self._labels(*self._ready(X))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return P(cluster | row): ndarray (n, n_clusters) of float32, rows adding to 1."""
+        """Return P(cluster | row): ndarray (n, n_clusters_) of float32, rows adding to 1."""
         X, device = self._ready(X)
-        found = np.empty((len(X), self.n_clusters), dtype=np.float32)
+        found = np.empty((len(X), self.n_clusters_), dtype=np.float32)
         for rows, logits in self._logits(X, device):
             found[rows] = logits.softmax(1).numpy()
         return found
@@ -160,27 +190,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         NotFittedError
             If the head has not been fitted.
         """
-        check_is_fitted(self, "network_")
-        folder = Path(folder)
-        modules = {"network": self.network_, "scaler": self.scaler_}
-        tensors = {
-            f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-            for part, module in modules.items()
-            for name, tensor in module.state_dict().items()
-        }
-        data = to_safetensors(tensors)
-        config = {
-            "format": FORMAT,
-            "class": type(self).__name__,
-            "params": {name: _plain(value) for name, value in self.get_params().items()},
-            "n_features_in": self.n_features_in_,
-            "n_outputs": self.scaler_.n_outputs,
-            "learned": {name: _plain(getattr(self, name)) for name in self._saved},
-            "versions": {name: version(name) for name in ("imageherd", "torch", "scikit-learn")},
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        write_atomically(folder / "head.safetensors", lambda file: file.write(data))
-        write_json(folder / "config.json", config)
+        save_head(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -192,41 +202,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             If the folder holds no head, a damaged one, one of another class or one written by a
             newer version.
         """
-        folder = Path(folder)
-        config = read_config(folder)
-        if config["class"] != cls.__name__:
-            raise ImageherdError(
-                f"{folder} holds a {config['class']} head, not {cls.__name__}; "
-                "use imageherd.heads.load_head to read any."
-            )
-        try:
-            data = (folder / "head.safetensors").read_bytes()
-        except OSError as error:
-            raise ImageherdError(f"{folder} holds no readable head.safetensors: {error}") from error
-        if hashlib.sha256(data).hexdigest() != config["sha256"]:
-            raise ImageherdError(
-                f"{folder / 'head.safetensors'} does not belong to the config.json beside it, or "
-                "is damaged; save the head again."
-            )
-        try:
-            head = cls(**{**config["params"], "device": device})
-            head._take(config, from_safetensors(data))
-        except Exception as error:
-            raise ImageherdError(
-                f"{folder} does not hold a whole {cls.__name__} head ({error}); save it again."
-            ) from error
-        return head
-
-    def _take(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.n_features_in_ = int(config["n_features_in"])
-        for name in self._saved:
-            setattr(self, name, config["learned"][name])
-        self.scaler_ = Scaler(self.scaling, self.n_features_in_, int(config["n_outputs"]))
-        self.network_ = self._network(self.scaler_.n_outputs, config["learned"])
-        for part, module in (("network", self.network_), ("scaler", self.scaler_)):
-            mine = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(part)}
-            module.load_state_dict(mine)
-        self.network_.eval().requires_grad_(False)
+        return load_saved(cls, Path(folder), device)
 
     @abstractmethod
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
@@ -237,7 +213,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         """Return the network with any weights."""
 
     def _check_params(self) -> None:
-        check_scalar(self.n_clusters, "n_clusters", Integral, min_val=1)
+        check_scalar(self._wanted(), "n_clusters", Integral, min_val=1)
         check_choice(self.scaling, "scaling", SCALINGS)
         check_scalar(
             self.pca_variance,
@@ -247,18 +223,40 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             max_val=1,
             include_boundaries="right",
         )
+        if self.blocks is not None:
+            for size in self.blocks:
+                check_scalar(size, "each of blocks", Integral, min_val=1)
         if hasattr(self, "n_neighbors"):
             check_scalar(self.n_neighbors, "n_neighbors", Integral, min_val=1)
+
+    def _wanted(self) -> int:
+        return 1 if self.counts_itself else self.n_clusters
 
     def _validate(self, X: ArrayLike, *, reset: bool) -> Features:
         checked: Features = validate_data(
             self,
             X,
             reset=reset,
-            dtype=(np.float64, np.float32),
+            dtype=(np.float64, np.float32, np.float16),
+            ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
         )
+        block_sizes(self.blocks, checked.shape[1])
+        check_finite(checked, "X")
         return checked
+
+    def _views(self, views: ArrayLike, X: Features) -> Tensor:
+        if not self.uses_views:
+            raise ValueError(f"{type(self).__name__} does not train on views; leave views out.")
+        found = np.asanyarray(views)
+        if found.ndim != 3 or found.shape[::2] != X.shape or not found.shape[1]:
+            raise ValueError(
+                f"views has shape {found.shape}; X of shape {X.shape} wants "
+                f"({len(X)}, V, {X.shape[1]})."
+            )
+        flat = found.reshape(-1, X.shape[1])
+        check_finite(flat, "views")
+        return apply_scaler(self.scaler_, flat).view(len(X), found.shape[1], -1)
 
     def _ready(self, X: ArrayLike) -> tuple[Features, torch.device]:
         check_is_fitted(self, "network_")
@@ -275,13 +273,27 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         if graph is None:
             from imageherd.neighbors import knn_graph
 
-            graph = knn_graph(X, k, device=str(device))
+            rows = X if self.blocks is None else unit_blocks(X, self.blocks)
+            graph = knn_graph(rows, k, device=str(device))
         if graph.ids.shape[0] != n or graph.ids.shape[1] < k:
             raise ValueError(
                 f"neighbors is a graph of {graph.ids.shape[0]} rows with {graph.ids.shape[1]} "
                 f"neighbours each; X has {n} rows and {k} neighbours are needed."
             )
         return torch.from_numpy(graph.ids[:, :k].astype(np.int64)).to(device)
+
+    def _training_labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
+        return self._labels(X, device)
+
+    def _warn_of_collapse(self) -> None:
+        used = len(np.unique(self.labels_[self.labels_ >= 0]))
+        if used < self.n_clusters_:
+            warnings.warn(
+                f"{type(self).__name__} used {used} of {self.n_clusters_} clusters; to use more, "
+                f"{self.against_collapse}.",
+                CollapseWarning,
+                stacklevel=3,
+            )
 
     def _labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
         found = np.empty(len(X), dtype=np.int32)
@@ -302,59 +314,52 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
                 logits = parts(padded_block(X, start).to(device=device, dtype=dtype)).cpu()
             yield rows, logits[: rows.stop - start]
 
-    def _identity(self, Z: Tensor, seed: int) -> dict[str, Any]:
-        rows = torch.linspace(0, len(Z) - 1, min(len(Z), 1000)).long()
-        sample = Z[rows.to(Z.device)].cpu().numpy()
+    def _identity(self, Z: Tensor, run: Run) -> dict[str, Any]:
+        rows = torch.linspace(0, len(Z) - 1, min(len(Z), 1000)).long().to(Z.device)
+        data = hashlib.sha256(Z[rows].cpu().numpy().tobytes())
+        if run.views is not None:
+            data.update(run.views[rows].cpu().numpy().tobytes())
         return {
             "class": type(self).__name__,
             "params": {
-                name: _plain(value)
+                name: plain(value)
                 for name, value in self.get_params().items()
                 if name not in ("random_state", "device")
             },
-            "seed": seed,
+            "seed": run.seed,
             "shape": list(Z.shape),
-            "data": hashlib.sha256(sample.tobytes()).hexdigest(),
+            "data": data.hexdigest(),
         }
+
+
+def unit_blocks(X: Features, blocks: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return X (n, d) with each block's rows of length 1: cosines are then means over blocks."""
+    out = np.empty(X.shape, dtype=np.float32)
+    for end, size in zip(np.cumsum(blocks), blocks, strict=True):
+        columns = slice(end - size, end)
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            part = np.asarray(X[rows, columns], dtype=np.float64)
+            length = np.linalg.norm(part, axis=1, keepdims=True)
+            out[rows, columns] = part / np.maximum(length, np.finfo(np.float64).tiny)
+    return out
+
+
+def check_finite(X: Features, name: str) -> None:
+    """Raise ValueError naming the rows of X (n, d) with NaN or infinity, looking block by block."""
+    bad: list[int] = []
+    for start in range(0, len(X), BLOCK_ROWS):
+        finite = np.isfinite(X[start : start + BLOCK_ROWS]).all(axis=1)
+        bad += (start + np.flatnonzero(~finite)).tolist()
+    if bad:
+        shown = ", ".join(map(str, bad[:_ROWS_NAMED])) + (", …" if len(bad) > _ROWS_NAMED else "")
+        raise ValueError(
+            f"{name} contains NaN or infinity in {len(bad)} of {len(X)} rows ({shown}); "
+            "leave these rows out."
+        )
 
 
 def check_choice(value: object, name: str, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(allowed)}.")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check the config.json of a saved head.
-
-    Raises
-    ------
-    ImageherdError
-        If it is missing, garbled or of a newer format.
-    """
-    path = folder / "config.json"
-    try:
-        config = read_json(path)
-    except (OSError, ValueError) as error:
-        raise ImageherdError(f"{folder} holds no saved head: {path} ({error}).") from error
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise ImageherdError(f"{path} is not the config of a saved head.")
-    if config["format"] > FORMAT:
-        raise ImageherdError(
-            f"{folder} was written by a newer imageherd (format {config['format']}, this one "
-            f"reads up to {FORMAT}); update imageherd."
-        )
-    missing = {"class", "params", "n_features_in", "n_outputs", "learned", "sha256"} - set(config)
-    if missing:
-        raise ImageherdError(f"{path} lacks {', '.join(sorted(missing))}; save the head again.")
-    return config
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.random.RandomState):
-        return None
-    return value

@@ -56,6 +56,8 @@ class Run:
         File to resume from and to write to; see `train`.
     identity : dict
         Says which run this is (class, parameters, data); a checkpoint of another one is refused.
+    views : Tensor of shape (n, V, d'), optional
+        Scaled features of augmented views of every row.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class Run:
     callback: Callback | None = None
     checkpoint: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
+    views: Tensor | None = None
 
 
 def plan(n: int, *, batch_size: int, epochs: int, min_steps: int = 0) -> Plan:

@@ -124,7 +124,9 @@ def _fill(head: Head, config: dict[str, Any], tensors: dict[str, Tensor]) -> Non
     d = head.n_features_in_ = int(config["n_features_in"])
     if config.get("feature_names_in") is not None:
         head.feature_names_in_ = np.asarray(config["feature_names_in"], dtype=object)
-    head.n_clusters_ = int(config.get("n_clusters", head.n_clusters))
+    # Heads saved before a method could count have as many as were asked for.
+    found = config["n_clusters"] if "n_clusters" in config else head.n_clusters
+    head.n_clusters_ = int(found)
     for name in head._saved:
         setattr(head, name, config["learned"][name])
     outputs = config["n_outputs"]

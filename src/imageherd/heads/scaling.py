@@ -6,7 +6,7 @@ All passes over the data are in blocks of rows, so at most one scaled copy exist
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -47,6 +47,7 @@ class Scaler(nn.Module):
     def __init__(self, kind: str, n_features: int, n_outputs: int | None = None) -> None:
         super().__init__()
         self.kind = kind
+        self.n_features = n_features
         self.n_outputs = n_features if n_outputs is None else n_outputs
         if kind == "standard":
             self.register_buffer("shift", torch.zeros(n_features))
@@ -68,13 +69,73 @@ class Scaler(nn.Module):
         return X
 
 
+class BlockScaler(nn.Module):
+    """Scalings of feature spaces that lie side by side in X, one for each.
+
+    Parameters
+    ----------
+    parts : iterable of Scaler
+        In the order of the columns.
+    """
+
+    def __init__(self, parts: Iterable[Scaler]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.inputs = [part.n_features for part in parts_of(self)]
+        self.sizes = [part.n_outputs for part in parts_of(self)]
+        self.n_outputs = sum(self.sizes)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Scale a block of rows, (b, d) to (b, n_outputs)."""
+        if len(self.parts) == 1:
+            scaled: Tensor = self.parts[0](X)
+            return scaled
+        spaces = torch.split(X, self.inputs, 1)
+        return torch.cat([f(x) for f, x in zip(self.parts, spaces, strict=True)], 1)
+
+    def split(self, Z: Tensor) -> tuple[Tensor, ...]:
+        """Return each space's columns of scaled rows (b, n_outputs)."""
+        return torch.split(Z, self.sizes, 1)
+
+
+def parts_of(scaler: BlockScaler) -> list[Scaler]:
+    """Return the scalings of the spaces."""
+    return [part for part in scaler.parts if isinstance(part, Scaler)]
+
+
+def block_sizes(blocks: tuple[int, ...] | None, d: int) -> list[int]:
+    """Return the columns of each feature space: `blocks`, or all d as one.
+
+    Raises
+    ------
+    ValueError
+        If `blocks` does not add up to d.
+    """
+    if blocks is None:
+        return [d]
+    if sum(blocks) != d:
+        raise ValueError(f"blocks={blocks!r} add up to {sum(blocks)} columns; X has {d}.")
+    return list(blocks)
+
+
+def fit_blocks(
+    X: Features, kind: str, *, blocks: tuple[int, ...] | None = None, pca_variance: float = 0.8
+) -> BlockScaler:
+    """Fit a scaling to each feature space of X (n, d); see `fit_scaler`."""
+    ends = np.cumsum(sizes := block_sizes(blocks, X.shape[1]))
+    return BlockScaler(
+        fit_scaler(X[:, end - size : end], kind, pca_variance=pca_variance)
+        for size, end in zip(sizes, ends, strict=True)
+    )
+
+
 def fit_scaler(X: Features, kind: str, *, pca_variance: float = 0.8) -> Scaler:
     """Fit a scaling to X (n, d).
 
     Parameters
     ----------
     X : ndarray or memmap of shape (n, d)
-        Features, float32 or float64.
+        Features, of any floating type.
     kind : {"none", "l2", "standard", "pca"}
         See `Scaler`.
     pca_variance : float, default=0.8
@@ -109,14 +170,16 @@ def fit_scaler(X: Features, kind: str, *, pca_variance: float = 0.8) -> Scaler:
     return _principal_components(mean, covariance, pca_variance)
 
 
-def apply_scaler(scaler: Scaler, X: Features) -> Tensor:
+def apply_scaler(scaler: Scaler | BlockScaler, X: Features) -> Tensor:
     """Scale the whole of X into one float32 tensor (n, n_outputs) on the CPU.
 
     Shares memory with X where nothing changes ("none" on writable in-memory float32): the heads
     only read it.
     """
     plain = isinstance(X, np.ndarray) and not isinstance(X, np.memmap)
-    if scaler.kind == "none" and plain and X.dtype == np.float32 and X.flags.writeable:
+    parts = parts_of(scaler) if isinstance(scaler, BlockScaler) else [scaler]
+    as_it_is = plain and all(part.kind == "none" for part in parts)
+    if as_it_is and X.dtype == np.float32 and X.flags.writeable:
         return torch.from_numpy(np.ascontiguousarray(X))
     out = torch.empty((len(X), scaler.n_outputs))
     for start in range(0, len(X), BLOCK_ROWS):

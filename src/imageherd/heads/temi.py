@@ -23,7 +23,8 @@ from imageherd.heads.base import Head, check_choice
 from imageherd.heads.loop import Plan, Run, Schedule, generator, plan, train, warm_up
 from imageherd.heads.networks import HeadStack, heads_per_chunk
 from imageherd.heads.scaling import BLOCK_ROWS, padded_block
-from imageherd.heads.temi_losses import entropy, pair_weights, pmi_losses, scan_losses, update_prior
+from imageherd.heads.temi_losses import pair_weights, pmi_losses, scan_losses, update_prior
+from imageherd.heads.usage import Usage
 
 Objective = Literal["temi", "wpmi", "pmi", "scan"]
 Decay = Literal["constant", "cosine"]
@@ -122,6 +123,8 @@ class TEMI(Head):
         What is done to X first; fitted, and kept in the saved head. The paper: "none".
     pca_variance : float, default=0.8
         Share of the variance that "pca" keeps.
+    blocks : tuple of int, optional
+        Columns of each feature space where X holds several side by side, each scaled on its own.
     heads_per_chunk : int or "auto", default="auto"
         Heads computed at a time. Bounds the memory; results agree up to rounding.
     random_state : int, RandomState or None, default=None
@@ -136,8 +139,7 @@ class TEMI(Head):
     head_losses_ : list of float
         Mean training loss of every head in the last epoch.
     history_ : list of dict
-        By epoch: epoch, loss (mean over heads), marginal_entropy H(q(c)) and conditional_entropy
-        H(q(c|x)) in nats, of the teachers, mean over heads.
+        By epoch: epoch, loss, and of the teachers what `Usage.report` gives; means over heads.
 
     Notes
     -----
@@ -147,6 +149,7 @@ class TEMI(Head):
     """
 
     _saved: ClassVar[tuple[str, ...]] = (*Head._saved, "best_head_", "head_losses_")
+    against_collapse: ClassVar[str] = "raise balance, lower beta or lower n_clusters"
 
     def __init__(
         self,
@@ -172,6 +175,7 @@ class TEMI(Head):
         weight_decay: float = 1e-4,
         scaling: str = "pca",
         pca_variance: float = 0.8,
+        blocks: tuple[int, ...] | None = None,
         heads_per_chunk: int | Literal["auto"] = "auto",
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
@@ -197,6 +201,7 @@ class TEMI(Head):
         self.weight_decay = weight_decay
         self.scaling = scaling
         self.pca_variance = pca_variance
+        self.blocks = blocks
         self.heads_per_chunk = heads_per_chunk
         self.random_state = random_state
         self.device = device
@@ -230,7 +235,7 @@ class TEMI(Head):
             state=ensemble.state(),
             optimizer=ensemble.optimizer,
             schedule=_schedule(self.lr_decay, warmup, length.epochs),
-            report=ensemble.report,
+            report=ensemble.usage.report,
             description="Training TEMI",
         )
         self.n_iter_ = len(self.history_)
@@ -287,7 +292,7 @@ class Ensemble:
         self.chunks = [slice(i, min(i + size, H)) for i in range(0, H, size)]
         self.prior = torch.full((H, K), 1 / K, device=run.device)
         self.losses = torch.zeros(H, device=run.device)
-        self.entropies = torch.zeros(H, device=run.device)
+        self.usage = Usage(K, run.device, H)
         self.keep_teachers = H * 2 * length.batch_size * K * 4 <= _KEPT_BYTES
         self.draws = generator(run.seed, stream=-2)
         self.optimizer = self._optimizer(length.batch_size)
@@ -295,7 +300,7 @@ class Ensemble:
         if m == "auto":
             m = min(max(1 - 80 / (length.epochs * length.steps), 0.9), 0.996)
         self.move_teachers = get_ema_multi_avg_fn(m)  # type: ignore[no-untyped-call]
-        self.epoch, self.steps = -1, 0
+        self.epoch = -1
 
     def _optimizer(self, batch_size: int) -> torch.optim.Optimizer:
         settings = self.settings
@@ -319,9 +324,8 @@ class Ensemble:
     def step(self, rows: Tensor, epoch: int) -> Tensor:
         """Take one optimiser step on rows (B,) and return the loss of each head, (H,)."""
         if epoch != self.epoch:
-            self.epoch, self.steps = epoch, 0
+            self.epoch = epoch
             self.losses.zero_()
-            self.entropies.zero_()
         choice = torch.randint(self.neighbors.shape[1], (len(rows),), generator=self.draws)
         pairs = torch.cat([rows, self.neighbors[rows, choice.to(self.device)]])
         # A point that is in the batch more than once goes through the networks once.
@@ -343,7 +347,7 @@ class Ensemble:
         self.optimizer.zero_grad()
         self.move_teachers(list(self.teachers.parameters()), list(self.students.parameters()), 0)
         total = torch.cat(losses)
-        self.losses, self.steps = self.losses.add_(total), self.steps + 1
+        self.losses += total
         return total
 
     @torch.no_grad()
@@ -355,7 +359,7 @@ class Ensemble:
             log_qt = self._log_q(teacher, x, place)
             q_t = log_qt.exp()
             self.prior[chunk] = update_prior(self.prior[chunk], q_t, self.settings.prior_momentum)
-            self.entropies[chunk] += entropy(q_t).mean(dim=1)
+            self.usage.add(q_t, chunk.start)
             weight += pair_weights(*q_t.chunk(2, dim=1)).sum(dim=0)
             if self.keep_teachers:
                 kept.append(log_qt)
@@ -376,13 +380,6 @@ class Ensemble:
             weights = pair_weights(*log_qt.exp().chunk(2, dim=1))
         prior = self.prior[chunk]
         return pmi_losses(log_qs, log_qt, prior, weights, settings.beta, settings.balance)
-
-    def report(self) -> dict[str, float]:
-        """Entropies of the teachers over the epoch, mean over heads, for the history."""
-        return {
-            "marginal_entropy": entropy(self.prior).mean().item(),
-            "conditional_entropy": self.entropies.mean().item() / max(self.steps, 1),
-        }
 
     def teacher(self, i: int) -> HeadStack:
         """Return a copy of teacher i."""

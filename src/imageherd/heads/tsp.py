@@ -21,6 +21,7 @@ from imageherd.heads.base import Head, check_choice
 from imageherd.heads.kmeans import kmeans_starts
 from imageherd.heads.loop import Run, generator, plan, train
 from imageherd.heads.scaling import BLOCK_ROWS, Features
+from imageherd.heads.usage import Usage
 
 INITS = ("kmeans", "random")
 OBJECTIVES = ("pmi", "tsp")
@@ -160,6 +161,8 @@ class TSP(Head):
         See `imageherd.heads.scaling.Scaler`. The paper: "none".
     pca_variance : float, default=0.8
         Share of the variance that scaling="pca" keeps.
+    blocks : tuple of int, optional
+        Columns of each feature space where X holds several side by side; each is scaled on its own.
     objective : {"pmi", "tsp"}, default="pmi"
         "tsp" is eq. 5, see `tsp_loss`; "pmi" divides by the clusters' sizes, see `pmi_loss`.
     balance : float, default=0.0
@@ -197,6 +200,7 @@ class TSP(Head):
     """
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "agreement_")
+    against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
 
     def __init__(
         self,
@@ -204,6 +208,7 @@ class TSP(Head):
         *,
         scaling: str = "standard",
         pca_variance: float = 0.8,
+        blocks: tuple[int, ...] | None = None,
         objective: str = "pmi",
         balance: float = 0.0,
         n_heads: int = 10,
@@ -219,6 +224,7 @@ class TSP(Head):
         self.n_clusters = n_clusters
         self.scaling = scaling
         self.pca_variance = pca_variance
+        self.blocks = blocks
         self.objective = objective
         self.balance = balance
         self.n_heads = n_heads
@@ -255,6 +261,7 @@ class TSP(Head):
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         loss = tsp_loss if self.objective == "tsp" else pmi_loss
         pairs = generator(run.seed, stream=1)
+        usage = Usage(self.n_clusters, Z.device, self.n_heads)
 
         def step(rows: Tensor, epoch: int) -> Tensor:
             draw = torch.rand((len(rows), 1), generator=pairs).to(Z.device)
@@ -266,6 +273,7 @@ class TSP(Head):
             log_pi, log_pj = log_p.chunk(2, dim=1)
             losses = loss(log_pi, log_pj, self.balance)
             optimizer.zero_grad(set_to_none=True)
+            usage.add(log_pi.detach().exp())
             losses.sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             return losses.detach()
@@ -278,6 +286,7 @@ class TSP(Head):
             run,
             state={"network": network, "pairs": pairs},
             optimizer=optimizer,
+            report=usage.report,
             description="Training TSP",
             advice=f"lower lr (now {self.lr:g}) or use scaling='standard'",
         )
