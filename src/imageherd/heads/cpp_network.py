@@ -1,0 +1,176 @@
+"""CPP's network and its training: features Z and codes C of a row, its cluster by landmarks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from imageherd.heads.coding import coding_rate, compression
+from imageherd.heads.loop import Plan, Run, train
+from imageherd.heads.sinkhorn import column_potentials, membership
+
+if TYPE_CHECKING:
+    from imageherd.heads.cpp import CPP
+
+# A batch of fewer rows holds no clusters to speak of: where n is so small, all rows are the batch.
+_FEWEST_ROWS = 32
+
+
+class CodingNetwork(nn.Module):
+    """Table 7: a trunk, Z and C on top of it; and the landmarks that clusters are read off.
+
+    Parameters
+    ----------
+    d : int
+        Columns of the rows coming in.
+    hidden : int
+        Width of the trunk's two layers.
+    dz : int
+        Columns of Z and C.
+    n_landmarks : int
+        m.
+    n_clusters : int
+        K.
+    gamma : float
+        Temperature of the landmarks' memberships.
+    """
+
+    landmark_codes: Tensor
+    landmark_features: Tensor
+    landmark_potentials: Tensor
+    landmark_labels: Tensor
+
+    def __init__(
+        self, d: int, hidden: int, dz: int, n_landmarks: int, n_clusters: int, gamma: float
+    ) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            _linear(d, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            _linear(hidden, hidden),
+            nn.ReLU(),
+        )
+        self.to_features = _linear(hidden, dz)
+        self.to_codes = _linear(hidden, dz)
+        self.n_clusters = n_clusters
+        self.gamma = gamma
+        self.register_buffer("landmark_codes", torch.zeros(n_landmarks, dz))
+        self.register_buffer("landmark_features", torch.zeros(n_landmarks, dz))
+        self.register_buffer("landmark_potentials", torch.zeros(n_landmarks))
+        self.register_buffer("landmark_labels", torch.zeros(n_landmarks, dtype=torch.int64))
+
+    def start(self, draws: torch.Generator) -> None:
+        """Draw all weights and biases as PyTorch does, uniform within ±1/√inputs."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                nn.init.uniform_(layer.weight, -bound, bound, generator=draws)
+                nn.init.uniform_(layer.bias, -bound, bound, generator=draws)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return Z (b, dz), unit rows."""
+        return F.normalize(self.to_features(self.trunk(x)))
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return C (b, dz), unit rows, as float32 numbers in whatever dtype x has.
+
+        So codes that were kept answer as codes computed anew do, to the bit.
+        """
+        return F.normalize(self.to_codes(self.trunk(x))).float().to(x.dtype)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Z and C (b, dz), unit rows, through the trunk once."""
+        h = self.trunk(x)
+        return F.normalize(self.to_features(h)), F.normalize(self.to_codes(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log p(cluster | row), (b, K), of rows (b, d)."""
+        return self.log_p(self.codes(x))
+
+    def log_p(self, C: Tensor) -> Tensor:
+        """Return the log of the landmarks' weights for codes (b, dz), summed by label: (b, K)."""
+        weights = membership(C, self.landmark_codes, self.landmark_potentials, self.gamma)
+        sums = weights.new_zeros(len(C), self.n_clusters)
+        sums.index_add_(1, self.landmark_labels, weights)
+        return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
+
+
+def _linear(n_inputs: int, n_outputs: int) -> nn.Linear:
+    # Weights still to be drawn: PyTorch's global seed is not touched.
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def batches(settings: CPP, n: int) -> tuple[Plan, int]:
+    """Batches and epochs for n rows, and how many of the epochs are the start."""
+    size = min(settings.batch_size, n, max(n // 4, _FEWEST_ROWS))
+    steps = n // size
+    epochs = max(settings.epochs, math.ceil(settings.min_steps / steps))
+    start = round(settings.start_epochs * epochs / settings.epochs) if settings.warm_start else 0
+    return Plan(n, size, steps, epochs), start
+
+
+def train_network(
+    network: CodingNetwork, Z: Tensor, settings: CPP, run: Run
+) -> list[dict[str, Any]]:
+    """Train on scaled features Z (n, d) and return the history; see `CPP` for the settings."""
+    length, start = batches(settings, len(Z))
+    code_layer = list(network.to_codes.parameters())
+    others = [*network.trunk.parameters(), *network.to_features.parameters()]
+    optimizer = torch.optim.SGD(
+        [
+            {"params": others, "weight_decay": settings.weight_decay},
+            {"params": code_layer, "weight_decay": settings.code_weight_decay},
+        ],
+        lr=settings.lr,
+        momentum=settings.momentum,
+    )
+    sums = torch.zeros(3, dtype=torch.float64, device=run.device)
+    epoch_before = -1
+
+    def step(rows: Tensor, epoch: int) -> Tensor:
+        nonlocal epoch_before
+        if settings.warm_start and epoch == start != epoch_before:
+            network.to_codes.load_state_dict(network.to_features.state_dict())
+        epoch_before = epoch
+        Zb, C = network.both(Z[rows])
+        rate = coding_rate(Zb, settings.eps2)
+        if epoch < start:
+            loss = -rate
+            sums[0] += rate.detach()
+        else:
+            potentials = column_potentials(C.detach(), settings.gamma_, settings.balance)
+            Pi = membership(C, C, potentials, settings.gamma_)
+            cost = compression(Zb, Pi, settings.eps2)
+            loss = cost - rate + settings.membership_penalty / 2 * Pi.square().sum()
+            entropy = -torch.xlogy(Pi, Pi).sum(1).mean()
+            sums.add_(torch.stack([rate, cost, entropy]).detach())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    def report() -> dict[str, float]:
+        names = ("rate", "compression", "membership_entropy")
+        means = (sums / length.steps).tolist()
+        sums.zero_()
+        return dict(zip(names, means, strict=True))
+
+    history = train(
+        step,
+        length,
+        run,
+        state={"network": network},
+        optimizer=optimizer,
+        report=report,
+        description="Training CPP",
+        advice=f"lower lr (now {settings.lr:g}) or use scaling='standard'",
+    )
+    if settings.warm_start and len(history) <= start:  # a callback ended it there
+        network.to_codes.load_state_dict(network.to_features.state_dict())
+    return history
