@@ -20,7 +20,13 @@ TOLERANCE = 1e-4
 
 
 def kmeans(
-    Z: Tensor, n_clusters: int, *, seed: int, n_init: int = 10, max_iter: int = 100
+    Z: Tensor,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int = 10,
+    max_iter: int = 100,
+    spherical: bool = False,
 ) -> tuple[Tensor, float, int]:
     """Lloyd's k-means from the best of several k-means++ starts.
 
@@ -36,6 +42,9 @@ def kmeans(
         Starts, all run at once on a sample of at most 20,000 rows.
     max_iter : int, default=100
         Rounds at most, for the starts and again for the best one on all rows.
+    spherical : bool, default=False
+        Bring every centre to length 1 after each round (Dhillon and Modha 2001), for rows of
+        length 1: the nearest centre is then the one with the largest cosine.
 
     Returns
     -------
@@ -45,15 +54,25 @@ def kmeans(
     rounds : int
         Rounds on all rows.
     """
-    centers = kmeans_starts(Z, n_clusters, seed=seed, n_init=n_init, max_iter=max_iter)
-    found, rounds = _lloyd(Z, centers[:1], max_iter)
+    centers = kmeans_starts(
+        Z, n_clusters, seed=seed, n_init=n_init, max_iter=max_iter, spherical=spherical
+    )
+    found, rounds = _lloyd(Z, centers[:1], max_iter, spherical)
     return found[0], float(_inertias(Z, found)[0]), rounds
 
 
 def kmeans_starts(
-    Z: Tensor, n_clusters: int, *, seed: int, n_init: int, max_iter: int = 100
+    Z: Tensor,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int,
+    max_iter: int = 100,
+    spherical: bool = False,
 ) -> Tensor:
     """Run k-means from `n_init` k-means++ starts on a sample of at most 20,000 rows.
+
+    Parameters as for `kmeans`.
 
     Returns
     -------
@@ -62,7 +81,7 @@ def kmeans_starts(
     """
     sample = _sample(Z, seed)
     centers = _plus_plus(sample, n_clusters, n_init, generator(seed, stream=101))
-    centers, _ = _lloyd(sample, centers, max_iter)
+    centers, _ = _lloyd(sample, centers, max_iter, spherical)
     return centers[_inertias(sample, centers).argsort(stable=True)]
 
 
@@ -128,7 +147,7 @@ def _inertias(Z: Tensor, centers: Tensor) -> Tensor:
     ).sum(0)
 
 
-def _lloyd(Z: Tensor, centers: Tensor, max_iter: int) -> tuple[Tensor, int]:
+def _lloyd(Z: Tensor, centers: Tensor, max_iter: int, spherical: bool) -> tuple[Tensor, int]:
     """Run Lloyd's rounds from centres (R, K, d), together, each start until it has settled.
 
     Settled, as in scikit-learn: the centres' squared moves add up to at most 1e-4 of the mean
@@ -141,6 +160,8 @@ def _lloyd(Z: Tensor, centers: Tensor, max_iter: int) -> tuple[Tensor, int]:
     while rounds < max_iter and len(active):
         rounds += 1
         moved = _round(Z, centers[active])
+        if spherical:
+            moved = nn.functional.normalize(moved, dim=2)
         moves = (moved - centers[active]).square().sum((1, 2))
         centers[active] = moved
         active = active[moves > settled]
