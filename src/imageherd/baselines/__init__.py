@@ -1,7 +1,7 @@
 """What every method is measured against: known algorithms over known libraries, as heads."""
 
 from imageherd.baselines.density import HDBSCAN
-from imageherd.baselines.graph import Agglomerative, Spectral
+from imageherd.baselines.graph import Agglomerative, Spectral, SpectralPi
 from imageherd.baselines.kmeans import KMeans, MiniBatchKMeans, SphericalKMeans
 from imageherd.baselines.subspace import SSCOMP, EnSC
 
@@ -13,5 +13,6 @@ __all__ = [
     "KMeans",
     "MiniBatchKMeans",
     "Spectral",
+    "SpectralPi",
     "SphericalKMeans",
 ]

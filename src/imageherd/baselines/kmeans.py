@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import sklearn.cluster
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from threadpoolctl import threadpool_limits
@@ -53,11 +52,11 @@ class Directions(nn.Module):
 
     def forward(self, Z: Tensor) -> Tensor:
         """Return logits (b, n_clusters)."""
-        return self.concentration * (F.normalize(Z) @ self.centers.T)
+        return self.concentration * (nn.functional.normalize(Z) @ self.centers.T)
 
     def distances(self, Z: Tensor) -> Tensor:
         """Return 1 - cos(z, c), (b, n_clusters)."""
-        return 1 - F.normalize(Z) @ self.centers.T
+        return 1 - nn.functional.normalize(Z) @ self.centers.T
 
 
 class KMeans(Head):
@@ -211,7 +210,7 @@ class SphericalKMeans(KMeans):
     """
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
-        U = F.normalize(Z)
+        U = nn.functional.normalize(Z)
         centers, inertia, rounds = kmeans(
             U,
             self.n_clusters,

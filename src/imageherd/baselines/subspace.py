@@ -14,7 +14,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
@@ -284,7 +283,7 @@ class EnSC(Voting):
         check_scalar(self.tau, "tau", Real, min_val=0, max_val=1, include_boundaries="right")
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
-        codes = elastic_net_codes(F.normalize(Z).cpu().numpy(), self.gamma, self.tau)
+        codes = elastic_net_codes(nn.functional.normalize(Z).cpu().numpy(), self.gamma, self.tau)
         return self._vote(Z, spectral_labels(code_affinity(codes), self.n_clusters, run.seed))
 
 
@@ -350,7 +349,9 @@ class SSCOMP(Voting):
         check_scalar(self.tolerance, "tolerance", Real, min_val=0)
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
-        codes = omp_codes(F.normalize(Z), min(self.n_nonzero, len(Z) - 1), self.tolerance)
+        codes = omp_codes(
+            nn.functional.normalize(Z), min(self.n_nonzero, len(Z) - 1), self.tolerance
+        )
         return self._vote(Z, spectral_labels(code_affinity(codes), self.n_clusters, run.seed))
 
 

@@ -120,9 +120,10 @@ class Voting(Head):
         return self._ready(X)[0]
 
     def _vote(self, Z: Tensor, labels: NDArray[np.int32]) -> NeighborVote:
-        """Keep labels (n,) of the rows Z (n, d) as `labels_`; return the vote of the placed ones.
+        """Keep labels (m,) of rows Z (m, d) as `labels_`; return the vote of the placed ones.
 
-        Negative labels are left out of the vote; the others must be below `n_clusters_`.
+        Negative labels are left out of the vote; the others are below `n_clusters_`. If these are
+        not all rows, the vote gives `labels_` of all.
         """
         self.labels_ = labels
         placed = torch.from_numpy(np.flatnonzero(labels >= 0)).to(Z.device)
@@ -135,7 +136,9 @@ class Voting(Head):
         return network
 
     def _training_labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
-        return self.labels_
+        if len(self.labels_) == len(X):
+            return self.labels_
+        return self._labels(X, device)
 
     def _network(self, d: int, facts: dict[str, Any]) -> NeighborVote:
         return NeighborVote(facts["n_voters_"], self.n_clusters_, d)
