@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imageherd.errors import ImageherdError
+from imageherd.features.listing import Listed
 from imageherd.herd import Herd
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
@@ -30,6 +31,25 @@ def test_neighbors_are_computed_once(herd, monkeypatch):
     monkeypatch.setattr("imageherd.derived.knn_graph", None)
     again = herd.neighbors(k=5)
     np.testing.assert_array_equal(first.ids, again.ids)
+
+
+def test_a_forecast_and_the_run_after_it_list_and_load_once(photos, tmp_path, monkeypatch):
+    from imageherd import herd as herd_module
+    from imageherd.images.folder import FolderSource
+
+    calls = []
+    scan, load = FolderSource.scan, herd_module.load_backbone
+    monkeypatch.setattr(FolderSource, "scan", lambda self: calls.append("scan") or scan(self))
+    monkeypatch.setattr(
+        herd_module, "load_backbone", lambda *a, **k: calls.append("load") or load(*a, **k)
+    )
+    new, folder = Herd(tmp_path / "new.herd"), Listed(photos)
+    assert new.estimate(folder) > 0
+    assert new.embed(folder).n_embedded == 48
+    assert sorted(calls) == ["load", "scan"]
+    # What came since is found by whoever lists the folder again.
+    assert new.embed(photos).n_images == 49
+    assert sorted(calls) == ["load", "load", "scan", "scan"]
 
 
 def test_only_methods_that_use_neighbors_get_them_and_enough(herd, monkeypatch):

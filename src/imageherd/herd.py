@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imageherd import export as export_module
 from imageherd.assignment import Assignment, place
-from imageherd.backbones import DEFAULT_BACKBONE, load_backbone
+from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_clusters
 from imageherd.derived import (
@@ -30,6 +30,7 @@ from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
+from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.fitting import fit
 from imageherd.heads.make import make_head
@@ -60,6 +61,7 @@ class Herd:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._loaded: dict[tuple[str, str], Backbone] = {}
 
     # ---- what is in it
 
@@ -114,7 +116,7 @@ class Herd:
 
     def embed(
         self,
-        source: str | Path,
+        source: str | Path | Listed,
         *,
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
@@ -126,7 +128,7 @@ class Herd:
 
         Parameters
         ----------
-        source : str or Path
+        source : str, Path or Listed
             A folder of images; it becomes one of the herd's sources.
         backbone : str, default="efficientnet-lite0"
             See `imageherd.backbones.load_backbone`.
@@ -135,8 +137,8 @@ class Herd:
         workers : int, optional
             Decoding threads; by default as many as there are cores.
         """
-        folder = FolderSource(source)
-        net = load_backbone(backbone, device=device)
+        folder = source if isinstance(source, Listed) else Listed(source)
+        net = self._loaded.pop((backbone, device), None) or load_backbone(backbone, device=device)
         with self._writing():
             if not is_herd(self.path) or folder.uri not in read_project(self.path)["sources"]:
                 folder.scan()  # raises if it holds no image: then it does not become a source
@@ -148,15 +150,18 @@ class Herd:
 
     def estimate(
         self,
-        source: str | Path,
+        source: str | Path | Listed,
         *,
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
         workers: int | None = None,
     ) -> float:
-        """Return about how many seconds `embed` would take, measured on a handful of its images."""
-        folder = FolderSource(source)
-        net = load_backbone(backbone, device=device)
+        """Return about how many seconds `embed` would take, measured on a handful of its images.
+
+        The backbone is loaded for it and stays so until `embed` has used it.
+        """
+        folder = source if isinstance(source, Listed) else Listed(source)
+        net = self._loaded[backbone, device] = load_backbone(backbone, device=device)
         known = read_project(self.path)["sources"] if is_herd(self.path) else []
         index = known.index(folder.uri) if folder.uri in known else len(known)
         shards = self.path / "features" / net.key

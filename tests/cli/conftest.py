@@ -68,7 +68,7 @@ class FakeHerd:
         return 130.0
 
     def embed(self, source=None, **options):
-        self.make(source)
+        register_source(self.path, source.uri)
         self._called("embed", source, **options)
         return EmbedSummary(n_images=8, n_embedded=6, n_unreadable=2, seconds=1.5)
 

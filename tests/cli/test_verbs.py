@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imageherd.images.folder import FolderSource
+
 
 def test_sort_goes_the_whole_way(run, herd, photos):
     result = run("sort", photos)
@@ -23,6 +25,16 @@ def test_sort_goes_the_whole_way(run, herd, photos):
     assert lines[-1] == str(herd.path / "report" / "index.html")
 
 
+@pytest.mark.parametrize("verb", ["sort", "embed"])
+def test_the_folder_is_looked_through_once(run, herd, photos, monkeypatch, verb):
+    calls = []
+    scan = FolderSource.scan
+    monkeypatch.setattr(FolderSource, "scan", lambda self: calls.append(1) or scan(self))
+    herd.estimate = lambda source, **options: len(source.scan())
+    assert run(verb, photos).exit_code == 0
+    assert len(calls) == 1
+
+
 def test_sort_lists_unreadable_files_by_reason(run, herd, photos):
     out = run("sort", photos).stdout
     assert "12 files could not be read:" in out
@@ -32,12 +44,14 @@ def test_sort_lists_unreadable_files_by_reason(run, herd, photos):
 
 def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     where = tmp_path / "elsewhere.herd"
-    arguments = "--n-clusters 3 --method kmeans --seed 7 --backbone b --device cpu --no-report"
-    result = run("sort", photos, "--herd", where, *arguments.split())
+    arguments = "--n-clusters 3 --method kmeans --seed 7 --backbone b --device cpu --workers 3"
+    result = run("sort", photos, "--herd", where, "--no-report", *arguments.split())
     assert result.exit_code == 0, result.output
     calls = {verb: (arguments, options) for verb, arguments, options in herd.calls}
     assert "report" not in calls
-    assert calls["embed"] == ((photos,), {"backbone": "b", "device": "cpu"})
+    embedding = {"backbone": "b", "device": "cpu", "workers": 3}
+    assert calls["estimate"][1] == calls["embed"][1] == embedding
+    assert calls["embed"][0][0].uri == FolderSource(photos).uri
     assert calls["cluster"] == (
         ("kmeans", 3),
         {"name": "default", "random_state": 7, "device": "cpu"},
@@ -94,11 +108,9 @@ def test_quiet_sort_prints_the_report_and_nothing_else(run, herd, photos):
 def test_embed(run, herd, photos):
     result = run("embed", photos, "--workers", 3)
     assert result.exit_code == 0, result.output
-    assert herd.calls[-1] == (
-        "embed",
-        (photos,),
-        {"backbone": "efficientnet-lite0", "device": "auto", "workers": 3},
-    )
+    verb, (folder,), options = herd.calls[-1]
+    assert (verb, folder.uri) == ("embed", FolderSource(photos).uri)
+    assert options == {"backbone": "efficientnet-lite0", "device": "auto", "workers": 3}
     assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
 
 

@@ -40,14 +40,16 @@ def embed(
         checks.new_or_own_herd(herd, source)
 
         from imageherd.device import resolve_device
+        from imageherd.features.listing import Listed
         from imageherd.herd import Herd
 
         resolve_device(device)
         kept = Herd(home)
-        seconds = kept.estimate(source, backbone=backbone, device=device, workers=workers)
+        folder = Listed(source)
+        seconds = kept.estimate(folder, backbone=backbone, device=device, workers=workers)
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds)}.")
-        summary = kept.embed(source, backbone=backbone, device=device, workers=workers)
+        summary = kept.embed(folder, backbone=backbone, device=device, workers=workers)
         screen.remark(tables.embed_line(summary))
         bad = tables.unreadable(kept.items())
         tables.unreadable_lines(screen, bad)

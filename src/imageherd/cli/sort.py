@@ -17,6 +17,7 @@ from imageherd.project import is_herd
 
 if TYPE_CHECKING:
     from imageherd.clustering import Clustering
+    from imageherd.features.listing import Listed
     from imageherd.herd import Herd
 
 EXAMPLES = """\b
@@ -36,6 +37,7 @@ def sort(
     n_clusters: options.NClusters = "auto",
     method: options.Method = options.DEFAULT_METHOD,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    workers: options.Workers = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     report: Annotated[
@@ -60,7 +62,11 @@ def sort(
         checks.device_name(device)
         checks.photos_folder(photos)
         checks.new_or_own_herd(herd, photos)
-        n_found = _count_images(photos, screen)
+
+        from imageherd.features.listing import Listed
+
+        folder = Listed(photos)
+        n_found = _count_images(folder, photos, screen)
         if not is_herd(home):
             checks.fits(wanted, n_found)
 
@@ -69,9 +75,9 @@ def sort(
 
         resolve_device(device)
         kept = Herd(home)
-        seconds = kept.estimate(photos, backbone=backbone, device=device)
+        seconds = kept.estimate(folder, backbone=backbone, device=device, workers=workers)
         screen.remark(_forecast(seconds, n_found))
-        summary = kept.embed(photos, backbone=backbone, device=device)
+        summary = kept.embed(folder, backbone=backbone, device=device, workers=workers)
         bad = tables.unreadable(kept.items())
         if summary.n_unreadable == summary.n_images:
             tables.unreadable_lines(screen, bad)
@@ -108,10 +114,8 @@ def sort(
         )
 
 
-def _count_images(photos: Path, screen: Screen) -> int:
-    from imageherd.images.folder import FolderSource
-
-    entries = FolderSource(photos).scan()
+def _count_images(folder: Listed, photos: Path, screen: Screen) -> int:
+    entries = folder.scan()
     n_bad = sum(1 for entry in entries if entry.reason)
     if len(entries) == n_bad:
         raise ImageherdError(
