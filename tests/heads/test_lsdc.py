@@ -1,0 +1,473 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import make_blobs
+from sklearn.metrics import adjusted_rand_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from tests.reference import lsdc as reference
+
+from imageherd.heads import lsdc_losses
+from imageherd.heads.autoencoder import mask
+from imageherd.heads.base import CollapseWarning
+from imageherd.heads.loop import LossNotFiniteError, generator
+from imageherd.heads.lsdc import LSDC, PRESETS
+from imageherd.heads.trunk import Classified
+from imageherd.neighbors import knn_graph
+
+QUICK = {
+    "epochs": 3,
+    "milestones": (2, 2.5),
+    "min_steps": 20,
+    "batch_size": 64,
+    "hidden": (64,),
+    "lr": 5e-3,
+    "device": "cpu",
+    "random_state": 0,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    # Matrices this small are slower on two threads, and far slower on a busy machine.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, y = make_blobs(300, 12, centers=5, cluster_std=2.0, random_state=3)
+    return X.astype(np.float32) + 5, y
+
+
+def features(seed, n=17, d=5):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def fitted(X, **params):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        return LSDC(5, **{**QUICK, **params}).fit(X)
+
+
+@parametrize_with_checks([LSDC(**{**QUICK, "min_steps": 60})])
+def test_scikit_learn_contract(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        check(estimator)
+
+
+# Pairwise labels
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 20))
+def test_knn_labels_against_reference(seed, k):
+    f = features(seed)
+    found = lsdc_losses.knn_labels(torch.from_numpy(f), k)
+    np.testing.assert_array_equal(found, reference.knn_labels(f, k))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.5, 3), st.floats(0.001, 0.3))
+def test_sne_labels_against_reference(seed, temperature, threshold):
+    f = features(seed)
+    found = lsdc_losses.sne_labels(torch.from_numpy(f), temperature, threshold)
+    np.testing.assert_array_equal(found, reference.sne_labels(f, temperature, threshold))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.floats(-0.5, 0.9), st.floats(0.5, 20))
+def test_cosine_and_l2_labels_against_reference(seed, cosine, distance):
+    f = features(seed)
+    found = lsdc_losses.cosine_labels(torch.from_numpy(f), cosine)
+    np.testing.assert_array_equal(found, reference.cosine_labels(f, cosine))
+    found = lsdc_losses.l2_labels(torch.from_numpy(f), distance)
+    np.testing.assert_array_equal(found, reference.l2_labels(f, distance))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.01, 1))
+def test_without_a_threshold_the_closest_share_is_connected(seed, share):
+    f = features(seed)
+    distances = [[reference.squared(f, i, j) for j in range(len(f))] for i in range(len(f))]
+    for labels, similarity in (
+        (lsdc_losses.sne_labels, reference.sne_similarities(f, None)),
+        (lsdc_losses.cosine_labels, reference.cosines(f)),
+        (lsdc_losses.l2_labels, -np.array(distances)),
+    ):
+        found = labels(torch.from_numpy(f), share=share)
+        np.testing.assert_array_equal(found, reference.closest(similarity, share))
+
+
+@pytest.mark.parametrize("labeling", ["knn", "sne", "cosine", "l2"])
+def test_labels_of_copies_and_of_far_points_are_whole(labeling):
+    for f in (torch.ones(6, 3), torch.zeros(6, 3), torch.randn(6, 3) * 1e4):
+        A = LSDC(3, labeling=labeling, k=2)._connections(f)
+        assert torch.equal(A, A.T)
+        assert set(A.unique().tolist()) <= {0.0, 1.0}
+        assert torch.equal(A.diagonal(), torch.ones(6))
+
+
+def test_the_default_k_and_the_released_count():
+    f = torch.from_numpy(features(0, n=100))
+    assert torch.equal(LSDC(10)._connections(f), lsdc_losses.knn_labels(f, 6))
+    assert torch.equal(LSDC(500)._connections(f), lsdc_losses.knn_labels(f, 1))
+    assert torch.equal(LSDC(10, k=20)._connections(f), lsdc_losses.knn_labels(f, 20))
+    released = LSDC(10, k=20, released_count=True)._connections(f)
+    assert torch.equal(released, lsdc_losses.knn_labels(f, 18))
+    distances = torch.cdist(f, f)
+    near = distances < distances.kthvalue(20, dim=1, keepdim=True).values
+    assert torch.equal(released.bool(), near | near.T)
+
+
+# Losses
+
+
+def probabilities(rng, n, K, spread):
+    logits = rng.normal(0, spread, (n, K))
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.5, 1.0]), st.floats(0.1, 30))
+def test_losses_against_reference(seed, balance, spread):
+    rng = np.random.default_rng(seed)
+    p, p_view = probabilities(rng, 9, 4, spread), probabilities(rng, 9, 4, spread)
+    A, order = reference.knn_labels(features(seed, n=9), 2), rng.permutation(9)
+    mixed = lsdc_losses.mixed_targets(torch.from_numpy(A), torch.from_numpy(order), 0.7)
+    expected = reference.mixed_targets(A, order, 0.7)
+    np.testing.assert_allclose(mixed, expected, atol=1e-12)
+    tensors = torch.from_numpy(p), torch.from_numpy(p_view)
+    found = lsdc_losses.clustering_loss(*tensors, mixed, balance)
+    wanted = reference.clustering_loss(p, p_view, expected, balance)
+    assert found.item() == pytest.approx(wanted, abs=1e-6)
+    found = lsdc_losses.consistency_loss(*tensors)
+    assert found.item() == pytest.approx(reference.consistency_loss(p, p_view), abs=1e-9)
+
+
+@pytest.mark.parametrize("t", [0, 1, 49.5, 100, 220])
+def test_ramp_up_against_reference(t):
+    assert lsdc_losses.ramp_up(t, 100, 5) == pytest.approx(reference.ramp_up(t, 100, 5), abs=1e-12)
+    assert lsdc_losses.ramp_up(t, 0, 5) == 5
+
+
+def test_gradients_by_finite_differences():
+    numbers = torch.Generator().manual_seed(0)
+    first, second = (
+        torch.randn(5, 3, generator=numbers, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
+    A = torch.rand(5, 5, generator=numbers, dtype=torch.float64)
+
+    def loss(a, b):
+        p, p_view = a.softmax(1), b.softmax(1)
+        together = lsdc_losses.clustering_loss(p, p_view, A, 0.6)
+        return together + lsdc_losses.consistency_loss(p, p_view)
+
+    assert torch.autograd.gradcheck(loss, (first, second))
+
+
+def test_certain_probabilities_leave_loss_and_gradient_finite():
+    logits = (torch.eye(3).repeat(4, 1) * 200).requires_grad_()
+    p = logits.softmax(1)
+    loss = lsdc_losses.clustering_loss(p, p.roll(1, 0), torch.ones(12, 12))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_second_views():
+    Z = torch.arange(12.0).view(6, 2)
+    neighbors = torch.tensor([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]])
+    rows = torch.tensor([3, 0, 3]).repeat(50)
+    found = lsdc_losses.second_views(Z, neighbors, None, generator(0))(rows)
+    assert {tuple(row) for row in found[rows == 3].tolist()} == {(8.0, 9.0), (10.0, 11.0)}
+    views = torch.stack([Z + 100, Z + 200, Z + 300], dim=1)
+    found = lsdc_losses.second_views(Z, neighbors, views, generator(0))(rows)
+    assert set((found - Z[rows]).flatten().tolist()) == {100.0, 200.0, 300.0}
+    found = lsdc_losses.second_views(Z, None, None, generator(0))(rows)
+    assert torch.equal(found, Z[rows])
+
+
+def test_mixing_weights_are_beta_distributed():
+    draws = generator(0)
+    found = [lsdc_losses.beta(0.3, draws) for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
+    # Var Beta(a, a) = 1 / (4 (2 a + 1)).
+    assert np.var(found) == pytest.approx(1 / 6.4, abs=0.01)
+
+
+# The network
+
+
+def test_mirrored_trunk_starts_as_a_rotation():
+    Z = torch.randn(30, 6, generator=generator(0))
+    network = Classified((6, 40, 60), 3, 1)
+    network.start("mirrored", generator(1))
+    up, down = network.trunk(Z).detach().chunk(2, dim=1)
+    # relu(a) - relu(-a) is a, the rotated row.
+    np.testing.assert_allclose(torch.pdist(up - down), torch.pdist(Z), rtol=1e-5)
+    np.testing.assert_array_equal(up * down, torch.zeros(30, 30))
+
+
+def test_mirrored_start_keeps_more_neighbors_than_a_random_one():
+    Z = torch.randn(200, 30, generator=generator(0))
+    kept = {}
+    for init in ("mirrored", "random"):
+        network = Classified((30, 64, 65), 3, 1)
+        network.start(init, generator(1))
+        A = lsdc_losses.knn_labels(network.trunk(Z).detach(), 20)
+        kept[init] = (A * lsdc_losses.knn_labels(Z, 20)).sum() / A.sum()
+    assert kept["mirrored"] > kept["random"] + 0.1
+
+
+def test_shape_of_the_network(blobs):
+    X, _ = blobs
+    head = fitted(X, hidden=(10, 8), classifier_layers=2, scaling="none")
+    shapes = [tuple(w.shape) for w in head.network_.parameters() if w.ndim == 2]
+    assert shapes == [(10, 12), (8, 10), (8, 8), (5, 8)]
+    f = head.transform(X)
+    assert f.shape == (300, 8)
+    assert (f >= 0).all()
+    logits = head.network_.classifier(torch.from_numpy(f))
+    np.testing.assert_allclose(logits.softmax(1), head.predict_proba(X), atol=1e-5)
+    assert LSDC(4, **PRESETS["reuters"]).hidden == (500, 500, 2000)
+
+
+# The estimator
+
+
+@pytest.mark.parametrize("sizes", [[60] * 5, [40] * 5, [150, 120, 100, 80, 60]])
+def test_default_row_finds_well_separated_groups(sizes):
+    X, y = make_blobs(sizes, 32, cluster_std=2.0, random_state=1)
+    head = LSDC(5, random_state=0, device="cpu").fit(X.astype(np.float32))
+    assert adjusted_rand_score(y, head.labels_) >= 0.95
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labeling": "sne"},
+        {"labeling": "cosine"},
+        {"labeling": "l2"},
+        {"label_space": "predictions"},
+        {"composition": None},
+        {"second_view": "neighbor"},
+        {"classifier_layers": 2},
+        {"init": "random"},
+        {"pretraining": "autoencoder"},
+        {"optimizer": "sgd"},
+    ],
+    ids=str,
+)
+def test_ablations_change_the_result_and_still_work(blobs, change):
+    X, y = blobs
+    default = fitted(X).predict_proba(X)
+    head = fitted(X, **change)
+    assert np.abs(head.predict_proba(X) - default).max() > 1e-3
+    rate = {"lr": 0.1} if "optimizer" in change else {}
+    longer = fitted(X, min_steps=300, **change, **rate)
+    if "label_space" not in change:
+        assert adjusted_rand_score(y, longer.labels_) > 0.9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"k": 3},
+        {"k": 8, "released_count": True},
+        {"labeling": "cosine", "threshold": 0.9},
+        {"labeling": "sne", "temperature": 0.5},
+        {"mixup_alpha": 5.0},
+        {"noise": 0.5},
+        {"second_view": "neighbor", "n_neighbors": 1},
+        {"balance": 0.5},
+        {"consistency": 50.0},
+        {"ramp_epochs": 0},
+        {"milestones": (1,)},
+        {"weight_decay": 1.0},
+        {"lr": 1e-2},
+    ],
+    ids=str,
+)
+def test_every_strength_has_an_effect(blobs, change):
+    X, _ = blobs
+    relatives = {name: change[name] for name in ("labeling", "second_view") if name in change}
+    if "released_count" in change:
+        relatives["k"] = change["k"]
+    before, after = fitted(X, **relatives), fitted(X, **change)
+    assert not np.array_equal(before.predict_proba(X), after.predict_proba(X))
+
+
+def test_views_are_drawn_from(blobs):
+    X, y = blobs
+    rng = np.random.default_rng(0)
+    views = X[:, None] + rng.normal(0, 0.5, (300, 3, 12)).astype(np.float32)
+    params = {**QUICK, "min_steps": 300}
+    head = LSDC(5, **params).fit(X, views=views)
+    assert adjusted_rand_score(y, head.labels_) > 0.9
+    other = LSDC(5, **params).fit(X, views=views + 1)
+    assert not np.array_equal(head.predict_proba(X), other.predict_proba(X))
+
+
+def test_without_push_apart_all_share_a_cluster(blobs):
+    X, _ = blobs
+    with pytest.warns(CollapseWarning, match=r"used 1 of 5 clusters; to use more, raise balance"):
+        LSDC(5, **{**QUICK, "balance": 0.0, "min_steps": 400, "lr": 1e-2}).fit(X)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stronger_push_makes_sizes_more_equal(seed):
+    rng = np.random.default_rng(seed)
+    X = np.vstack([rng.normal(m, 1, (n, 8)) for m, n in ((0, 250), (1, 40), (-1, 30))])
+    found = []
+    for balance in (0.02, 1.0):
+        p = fitted(X, balance=balance, min_steps=200, random_state=seed).predict_proba(X).mean(0)
+        found.append(-np.sum(p * np.log(p)))
+    assert found[0] < found[1]
+
+
+def test_same_seed_same_bytes_and_another_seed_not(blobs):
+    X, _ = blobs
+    state = torch.random.get_rng_state()
+    first, second = (fitted(X, pretraining="autoencoder") for _ in range(2))
+    assert torch.equal(state, torch.random.get_rng_state())
+    third = fitted(X, pretraining="autoencoder", random_state=1)
+    for mine, same, other in zip(
+        *(head.network_.parameters() for head in (first, second, third)), strict=True
+    ):
+        assert torch.equal(mine, same)
+        assert not torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("when", ["clustering", "autoencoder"])
+def test_interrupted_and_resumed_ends_with_the_same_bytes(blobs, tmp_path, monkeypatch, when):
+    X, _ = blobs
+    monkeypatch.setattr("imageherd.heads.loop.CHECKPOINT_SECONDS", 0.0)
+    params = {**QUICK, "epochs": 6, "pretraining": "autoencoder"}
+    whole = LSDC(5, **params).fit(X)
+    path = tmp_path / "run.checkpoint"
+    with monkeypatch.context() as patch:
+        if when == "autoencoder":
+            patch.setattr("imageherd.heads.autoencoder.mask", interrupt_after(20))
+        with pytest.raises(KeyboardInterrupt):
+            LSDC(5, **params).fit(X, callback=interrupt, checkpoint=path)
+    left = [file.name for file in tmp_path.iterdir()]
+    assert left == ["run.checkpoint" + (".pretraining" if when == "autoencoder" else "")]
+    resumed = LSDC(5, **params).fit(X, checkpoint=path)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.network_.parameters(), resumed.network_.parameters(), strict=True)
+    )
+    assert whole.history_ == resumed.history_
+    assert not list(tmp_path.iterdir())
+
+
+def interrupt(info):
+    if info["epoch"] == 4:
+        raise KeyboardInterrupt
+
+
+def interrupt_after(calls):
+    left = iter(range(calls))
+
+    def counted(Z, rate, draws):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return mask(Z, rate, draws)
+
+    return counted
+
+
+def test_saved_and_loaded_is_the_same(blobs, tmp_path):
+    X, _ = blobs
+    head = fitted(X, hidden=(16, 8), classifier_layers=2)
+    head.save(tmp_path)
+    again = LSDC.load(tmp_path, device="cpu")
+    np.testing.assert_array_equal(head.predict_proba(X), again.predict_proba(X))
+    np.testing.assert_array_equal(head.transform(X), again.transform(X))
+
+
+def test_batch_grows_with_the_clusters():
+    X = np.random.default_rng(0).normal(size=(1700, 4)).astype(np.float32)
+    params = {**QUICK, "batch_size": None, "epochs": 1, "min_steps": 5}
+    assert LSDC(2, **params).fit(X).n_iter_ == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        assert LSDC(50, **params).fit(X).n_iter_ == 2
+
+
+def test_few_rows_many_clusters():
+    X = np.random.default_rng(0).normal(size=(11, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        for labeling in ("knn", "sne", "cosine", "l2"):
+            assert LSDC(11, labeling=labeling, **QUICK).fit(X).labels_.shape == (11,)
+    assert LSDC(1, **QUICK).fit(X).labels_.tolist() == [0] * 11
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_train(blobs, name):
+    X, _ = blobs
+    quick = {"epochs": 1, "hidden": (16,), "device": "cpu", "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        # The rates are for features of order one.
+        head = LSDC(5, **{**PRESETS[name], **quick, "scaling": "standard"}).fit(X)
+    assert np.isfinite(head.predict_proba(X)).all()
+
+
+def test_divergence_says_what_to_do(blobs):
+    with pytest.raises(LossNotFiniteError, match=r"lower lr \(now 1e\+30\)"):
+        fitted(blobs[0], optimizer="sgd", lr=1e30)
+
+
+def test_graph_is_used_by_the_neighbor_view_alone(blobs):
+    X, _ = blobs
+    graph = knn_graph(X, 30)
+    found = LSDC(5, **QUICK, second_view="neighbor").fit(X, neighbors=graph)
+    own = LSDC(5, **QUICK, second_view="neighbor").fit(X)
+    np.testing.assert_array_equal(found.labels_, own.labels_)
+    with pytest.raises(ValueError, match="20 neighbours are needed"):
+        LSDC(5, **QUICK, second_view="neighbor").fit(X, neighbors=graph.slice(10))
+    fitted(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("labeling", "KNN"),
+        ("label_space", "logits"),
+        ("composition", "ricap"),
+        ("second_view", "crop"),
+        ("init", "zeros"),
+        ("pretraining", "rotnet"),
+        ("optimizer", "lbfgs"),
+        ("classifier_layers", 3),
+        ("k", 0),
+        ("temperature", 0.0),
+        ("noise", 1.0),
+        ("mixup_alpha", 0.0),
+        ("balance", -1.0),
+        ("consistency", -1.0),
+        ("ramp_epochs", -1),
+        ("hidden", ()),
+        ("hidden", (0,)),
+        ("milestones", (-1,)),
+        ("lr", 0.0),
+        ("weight_decay", -1.0),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("min_steps", -1),
+    ],
+)
+def test_bad_parameters_are_named(blobs, name, value):
+    with pytest.raises(ValueError, match=name):
+        LSDC(5, **{**QUICK, name: value}).fit(blobs[0])
