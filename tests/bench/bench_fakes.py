@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imageherd.bench import run as run_module
 
@@ -30,3 +31,18 @@ def do_here(job: dict) -> dict:
         patch.setattr(sys, "stdin", io.StringIO(json.dumps(job)))
         run_module.main()
     return json.loads(Path(job["output"]).read_text(encoding="utf-8"))
+
+
+def picture(color: int, i: int) -> Image.Image:
+    """Noise in one of three colours."""
+    pixels = np.random.default_rng([color, i]).integers(0, 90, (24, 24, 3), dtype=np.uint8)
+    pixels[..., color] += 160
+    return Image.fromarray(pixels)
+
+
+def fill(folder: Path, classes: list[str], *, n: int = 4) -> None:
+    """Write n pictures of each class, each class a colour, into a folder a class."""
+    for color, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            picture(color, i).save(folder / name / f"{i}.png")

@@ -219,7 +219,8 @@ class _Grid:
             return there
         if not make:
             return {}
-        with progress(f"Nearest neighbors of {run.features.name}", None, "graph") as advance:
+        n = run.features.facts().n
+        with progress(f"Nearest neighbors of {run.features.name}", n, "rows") as advance:
             job = {
                 "task": "graph",
                 "output": str(path),
@@ -230,7 +231,7 @@ class _Grid:
                 "device": self.device,
             }
             result = _in_a_process(job)
-            advance(1)
+            advance(n)
         return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
@@ -175,14 +175,11 @@ def to_markdown(rows: Sequence[Row], results: Sequence[Result], command: str = "
     for features in dict.fromkeys(row.features for row in rows):
         mine = [row for row in rows if row.features == features]
         names = columns(mine)
-        lines = [
-            "| " + " | ".join(["method", *(HEADINGS.get(name, name) for name in names)]) + " |",
-            "| --- |" + " ---: |" * len(names),
-        ]
-        for row in mine:
-            cells = [row.method, *(cell(row, name) for name in names)]
-            lines.append("| " + " | ".join(_escaped(c) for c in cells) + " |")
-        parts.append(f"**{heading(mine, results)}**\n\n" + "\n".join(lines))
+        table = markdown_table(
+            ["method", *(HEADINGS.get(name, name) for name in names)],
+            [[row.method, *(cell(row, name) for name in names)] for row in mine],
+        )
+        parts.append(f"**{heading(mine, results)}**\n\n{table}")
         if said := remarks(mine):
             parts.append("\n".join(f"- {line}" for line in said))
     parts += MEANING
@@ -241,5 +238,8 @@ def made_with(results: Sequence[Result]) -> str:
     )
 
 
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Write a Markdown table; all but the first `left` columns are right-aligned."""
+    rule = ["---"] * left + ["---:"] * (len(columns) - left)
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))

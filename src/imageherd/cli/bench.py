@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imageherd.cli import checks, options
+from imageherd.cli import bench_inputs as inputs
+from imageherd.cli import bench_paper, checks, options
 from imageherd.cli.screen import Screen, shown
 from imageherd.cli.session import INTERRUPTED, TERMINATED, Terminated, running
 from imageherd.errors import ImageherdError
 
 if TYPE_CHECKING:
-    from imageherd.bench.featuresets import FeatureSet
-    from imageherd.bench.grid import Entry, Result
+    from imageherd.bench.grid import Result
     from imageherd.bench.tables import Row
 
 EXAMPLES = """\b
@@ -107,6 +108,35 @@ def bench(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown.")
     ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            "--paper",
+            metavar="PAPER:TABLE",
+            help="Run a paper's table, such as tsp:1 or temi:4, and print ours beside theirs.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="For --paper: the folder with DATASET/{train,test}/CLASS/ or DATASET.parquet.",
+        ),
+    ] = Path("datasets"),
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="For --paper: only this dataset."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            metavar="NAME",
+            help="For --paper: in place of the paper's; the folder of its weights, say.",
+            show_default="the paper's",
+        ),
+    ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -119,29 +149,65 @@ def bench(
     """
     with running(as_json=as_json, quiet=quiet, debug=debug) as screen:
         checks.device_name(device)
-        wanted_seeds = _seeds(seeds)
-        _check_outputs(out, csv, markdown)
-        given = [_feature_sets(text, labels, train_fraction) for text in features or []]
-        sets = [one for several in given for one in several]
-        if not sets:
-            raise ImageherdError("Give at least one herd or NAME=X.npy,y.npy.")
-        _check_names([one.name for one in sets])
-        entries = _entries(method or list(QUICK), param or [])
+        wanted_seeds = inputs.read_seeds(seeds)
+        inputs.check_outputs(out, csv, markdown)
+        told = _Report(screen, out)
+        if paper is not None:
+            _alone(features=features, method=method, param=param, n_clusters=n_clusters)
+            _alone(labels=labels, train_fraction=train_fraction)
+            where = (paper, data, out, wanted_seeds, dataset, backbone, device)
+            _bench_paper(screen, told, where, csv, markdown)
+            return
+        sets = inputs.read_feature_sets(features or [], labels, train_fraction)
+        entries = inputs.read_entries(method or list(QUICK), param or [])
 
         from imageherd.bench.grid import plan, run_grid
 
         runs = plan(entries, sets, wanted_seeds, n_clusters)
-        report = _Report(screen, out, len(runs))
-        with report:
-            results = run_grid(runs, out, device=device, on_result=report)
-        _show(screen, results, out, csv, markdown)
+        with told.of(len(runs)):
+            results = run_grid(runs, out, device=device, on_result=told)
+        _show(screen, results, csv, markdown)
+        _end(screen, results, {"out": out})
+
+
+def _alone(**given: object) -> None:
+    """Refuse what a recipe decides itself."""
+    for name, value in given.items():
+        if value:
+            option = "FEATURES" if name == "features" else f"--{name.replace('_', '-')}"
+            raise ImageherdError(f"{option} is decided by the recipe of --paper; leave it out.")
+
+
+def _bench_paper(
+    screen: Screen,
+    told: _Report,
+    where: tuple[str, Path, Path, list[int], str | None, str | None, str],
+    csv: Path | None,
+    markdown: Path | None,
+) -> None:
+    table, _, out, *_, backbone, device = where
+    with told.of(0):
+        assembled = bench_paper.assemble(*where)
+
+    from imageherd.bench import comparison
+    from imageherd.bench.grid import run_grid
+    from imageherd.bench.papers import notes
+
+    with told.of(len(assembled.runs)):
+        results = run_grid(assembled.runs, out, device=device, on_result=told)
+    found = comparison.compare(assembled, results)
+    said = notes(table, backbone)
+    bench_paper.show(screen, table, found, said)
+    _write(screen, csv, comparison.to_csv(found))
+    _write(screen, markdown, comparison.to_markdown(found, results, said, _command()))
+    _end(screen, results, {"out": out, "paper": table, "figures": bench_paper.as_json(found)})
 
 
 class _Report:
     """Says what each run came to, and after Ctrl-C what is kept."""
 
-    def __init__(self, screen: Screen, out: Path, total: int) -> None:
-        self.screen, self.out, self.total, self.done = screen, out, total, 0
+    def __init__(self, screen: Screen, out: Path) -> None:
+        self.screen, self.out, self.done = screen, out, 0
 
     def __call__(self, result: Result, was_there: bool) -> None:
         self.done += 1
@@ -155,149 +221,30 @@ class _Report:
         scored = f"ACC {100 * acc:.1f}, " if acc is not None else ""
         self.screen.remark(f"{what}: {scored}{result['seconds']:.1f} s")
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, KeyboardInterrupt):
-            return
-        again = shlex.join(["imageherd", *sys.argv[1:]])
-        self.screen.err.print()
-        self.screen.err.print(
-            f"Stopped. {self.done} of {self.total} runs are kept in {shown(self.out)}; the same "
-            f"command does the others: {again}",
-            soft_wrap=True,
-        )
-        self.screen.result({"error": "stopped"})
-        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        raise typer.Exit(code) from error
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = [-1]
-    if len(numbers) == 1 and numbers[0] > 0 and "," not in text:
-        return list(range(numbers[0]))
-    if min(numbers) < 0 or "," not in text or len(set(numbers)) < len(numbers):
-        raise ImageherdError(
-            f"--seeds {text} cannot be done; say how many (5) or which ones, each once (0,3,7)."
-        )
-    return numbers
+    @contextmanager
+    def of(self, total: int) -> Iterator[None]:
+        """While `total` runs are done, or features made if 0."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            runs = f"{self.done} of {total} runs are" if total else "The features made so far are"
+            self.screen.err.print()
+            self.screen.err.print(
+                f"Stopped. {runs} kept in {shown(self.out)}; the same command does the rest: "
+                f"{_command()}",
+                soft_wrap=True,
+            )
+            self.screen.result({"error": "stopped"})
+            code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+            raise typer.Exit(code) from error
 
 
-def _check_outputs(out: Path, csv: Path | None, markdown: Path | None) -> None:
-    if out.exists() and not out.is_dir():
-        raise ImageherdError(f"{shown(out)} is a file; name a folder with --out.")
-    for option, path, ending in (("--csv", csv, ".csv"), ("--markdown", markdown, ".md")):
-        if path is not None and (path.suffix.lower() != ending or path.is_dir()):
-            raise ImageherdError(f"{option} {shown(path)}: give the name of a file in {ending}.")
+def _command() -> str:
+    return shlex.join(["imageherd", *sys.argv[1:]])
 
 
-def _check_names(names: list[str]) -> None:
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ImageherdError(
-            f"Two feature sets are called {', '.join(sorted(twice))}; give each a name of its own: "
-            "NAME=..."
-        )
-
-
-def _entries(methods: list[str], params: list[str]) -> list[Entry]:
-    """Read --method and --param."""
-    from imageherd.bench.grid import Entry
-    from imageherd.bench.presets import preset
-
-    expanded = [m for text in methods for m in (options.METHODS if text == "all" else (text,))]
-    entries: dict[str, Entry] = {}
-    for text in expanded:
-        label, equals, chosen = text.partition("=")
-        name, _, wanted = (chosen if equals else text).partition(":")
-        checks.one_of("--method", name, (*options.METHODS, "all"))
-        if name == "all":
-            raise ImageherdError("--method all stands alone: it has neither label nor preset.")
-        if label in entries:
-            raise ImageherdError(f"--method {label} is there twice; tell them apart: LABEL={name}.")
-        entries[label] = Entry(label, name, preset(name, wanted) if wanted else {})
-    for text in params:
-        label = _label_of(text, list(entries))
-        found = checks.parameters(entries[label].method, [text[len(label) + 1 :]])
-        entries[label].params.update(found)
-    return list(entries.values())
-
-
-def _label_of(text: str, labels: list[str]) -> str:
-    """Return the longest label that `text` (``LABEL.key=value``) begins with."""
-    fitting = [label for label in labels if text.startswith(f"{label}.")]
-    if fitting:
-        return max(fitting, key=len)
-    before, dot, _ = text.partition("=")[0].rpartition(".")
-    if not dot:
-        raise ImageherdError(
-            f"--param {text} does not say of which method; write it METHOD.KEY=VALUE, such as "
-            f"{labels[0]}.{text}."
-        )
-    return checks.one_of("--param of", before, labels)
-
-
-def _feature_sets(text: str, labels: str | None, fraction: float | None) -> list[FeatureSet]:
-    """Read one FEATURES argument."""
-    if fraction is not None and not 0 < fraction < 1:
-        raise ImageherdError(f"--train-fraction {fraction} is out of range; give one of 0 to 1.")
-    name, equals, rest = text.partition("=")
-    files = (rest if equals else text).split(",")
-    if files[0].endswith(".npy"):
-        return [_plain_files(text, name if equals else Path(files[0]).stem, files, fraction)]
-    return _of_herd(Path(rest if equals else text), name if equals else "", labels, fraction)
-
-
-def _plain_files(text: str, name: str, files: list[str], fraction: float | None) -> FeatureSet:
-    from imageherd.bench.featuresets import FeatureSet, Files
-
-    if len(files) > 4 or not name or not all(f.endswith(".npy") for f in files[::2]):
-        raise ImageherdError(
-            f"{text} is not read; write NAME=X.npy, NAME=X.npy,y.npy or "
-            "NAME=X-train.npy,y-train.npy,X-test.npy,y-test.npy."
-        )
-    parts = [
-        Files(
-            tuple(os.fspath(Path(x).absolute()) for x in X.split("+")),
-            os.fspath(Path(y[0]).absolute()) if y and y[0] else None,
-        )
-        for X, y in ((files[i], files[i + 1 : i + 2]) for i in range(0, len(files), 2))
-    ]
-    if len(parts) == 2:
-        return FeatureSet(name, parts[0], parts[1])
-    return FeatureSet(name, parts[0], train_fraction=fraction)
-
-
-def _of_herd(path: Path, name: str, labels: str | None, fraction: float | None) -> list[FeatureSet]:
-    from imageherd.bench.featuresets import FeatureSet, HerdRows
-    from imageherd.project import read_project
-
-    checks.existing_herd(path)
-    backbones = read_project(path)["backbones"]
-    if not backbones:
-        raise ImageherdError(f"{shown(path)} has no features yet: imageherd embed PHOTOS")
-    name = name or path.stem
-    where = os.fspath(path.absolute())
-    if labels not in (None, "folder"):
-        labels = os.fspath(Path(str(labels)).absolute())
-    return [
-        FeatureSet(
-            name if len(backbones) == 1 else f"{name}/{Path(backbone).name}",
-            HerdRows(where, (key,), labels),
-            train_fraction=fraction,
-        )
-        for key, backbone in backbones.items()
-    ]
-
-
-def _show(
-    screen: Screen, results: list[Result], out: Path, csv: Path | None, markdown: Path | None
-) -> None:
-    """Print the tables, write the files, and end with code 3 where runs failed."""
+def _show(screen: Screen, results: list[Result], csv: Path | None, markdown: Path | None) -> None:
+    """Print the tables and write the files."""
     from imageherd.bench import tables
 
     rows = tables.summarize(results)
@@ -306,11 +253,17 @@ def _show(
     for meaning in tables.MEANING:
         screen.remark()
         screen.remark(textwrap.fill(meaning, screen.out.width))
-    command = shlex.join(["imageherd", *sys.argv[1:]])
     _write(screen, csv, tables.to_csv(rows))
-    _write(screen, markdown, tables.to_markdown(rows, results, command))
+    _write(screen, markdown, tables.to_markdown(rows, results, _command()))
+
+
+def _end(screen: Screen, results: list[Result], value: dict[str, Any]) -> None:
+    """Print the results for machines, and end with code 3 where runs failed."""
+    from imageherd.bench.tables import summarize
+
+    table = [asdict(row) for row in summarize(results)]
+    screen.result({**value, "table": table, "runs": results})
     n_failed = sum(result["status"] != "ok" for result in results)
-    screen.result({"out": out, "table": [asdict(row) for row in rows], "runs": results})
     if n_failed:
         screen.error(
             f"{n_failed} of {len(results)} runs failed; the same command tries them again."
