@@ -94,8 +94,8 @@ class Spectral(Voting):
 class SpectralPi(Voting):
     """Normalised cut of Π of the features themselves, CPP's table 2: "spectral clustering".
 
-    Π is Sinkhorn's doubly stochastic form of the cosines' sizes (`imageherd.heads.sinkhorn`): CPP
-    without anything learned. Of several feature spaces the mean of the cosines counts.
+    Π is Sinkhorn's doubly stochastic form of the cosines (`imageherd.heads.sinkhorn`): CPP without
+    anything learned. Of several feature spaces the mean of the cosines counts.
 
     Parameters
     ----------
@@ -158,8 +158,12 @@ class SpectralPi(Voting):
         drawn = torch.randperm(len(Z), generator=generator(run.seed, stream=200))
         landmarks = Z[drawn[: self.n_landmarks].sort().values.to(Z.device)]
         spaces = [nn.functional.normalize(space) for space in self.scaler_.split(landmarks)]
-        C = torch.cat(spaces, 1) / math.sqrt(len(spaces))
-        affinity = whole_membership(C, column_potentials(C, self.gamma), self.gamma)
+        # Π is of |cosines|, for codes. One more column makes each (1 + cos)/2, which is never
+        # negative: at half the temperature that is Π of the cosines, opposites kept apart.
+        spaces.append(torch.full((len(landmarks), 1), math.sqrt(len(spaces)), device=Z.device))
+        C = nn.functional.normalize(torch.cat(spaces, 1))
+        gamma = self.gamma / 2
+        affinity = whole_membership(C, column_potentials(C, gamma), gamma)
         labels = spectral_labels(affinity, self.n_clusters, run.seed)
         del affinity
         return self._vote(landmarks, labels)
