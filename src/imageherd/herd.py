@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -34,11 +33,11 @@ from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.fitting import fit
 from imageherd.heads.make import make_head
-from imageherd.images.folder import FolderSource
 from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
-from imageherd.project import is_herd, locked, read_project, register_source, set_features
-from imageherd.versions import Versions
+from imageherd.project import locked, read_project, register_source, set_features
+from imageherd.sources import move_source, source_index, sources_of, warn_of_gone_sources
+from imageherd.versions import versions_of
 
 N_NEIGHBORS = 50
 
@@ -121,6 +120,7 @@ class Herd:
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
         workers: int | None = None,
+        moved_from: str | Path | None = None,
     ) -> EmbedSummary:
         """Compute the features of the images of `source` that have none yet.
 
@@ -136,16 +136,26 @@ class Herd:
             Where the backbone runs.
         workers : int, optional
             Decoding threads; by default as many as there are cores.
+        moved_from : str or Path, optional
+            Where the folder was when it became a source; its images keep their rows, and what has
+            been said of them.
+
+        Warns
+        -----
+        UserWarning
+            If another source that has images is no longer there.
         """
         folder = source if isinstance(source, Listed) else Listed(source)
         net = self._loaded.pop((backbone, device), None) or load_backbone(backbone, device=device)
         with self._writing():
-            if not is_herd(self.path) or folder.uri not in read_project(self.path)["sources"]:
-                folder.scan()  # raises if it holds no image: then it does not become a source
+            folder.scan()  # a folder without images raises here, and does not become a source
+            if moved_from is not None:
+                move_source(self.path, self._items, folder, moved_from)
             index = register_source(self.path, folder.uri)
             shards = self.path / "features" / net.key
             summary = embed_source(self._items, folder, index, net, shards, workers=workers)
             set_features(self.path, net.key, backbone)
+            warn_of_gone_sources(self.path, self._items, folder)
         return summary
 
     def estimate(
@@ -155,6 +165,7 @@ class Herd:
         backbone: str = DEFAULT_BACKBONE,
         device: str = "auto",
         workers: int | None = None,
+        moved_from: str | Path | None = None,
     ) -> float:
         """Return about how many seconds `embed` would take, measured on a handful of its images.
 
@@ -162,8 +173,7 @@ class Herd:
         """
         folder = source if isinstance(source, Listed) else Listed(source)
         net = self._loaded[backbone, device] = load_backbone(backbone, device=device)
-        known = read_project(self.path)["sources"] if is_herd(self.path) else []
-        index = known.index(folder.uri) if folder.uri in known else len(known)
+        index = source_index(self.path, folder, moved_from)
         shards = self.path / "features" / net.key
         return estimate_embedding(self._items, folder, index, net, shards, workers=workers)
 
@@ -202,7 +212,7 @@ class Herd:
         **params
             Parameters of the head.
         """
-        versions = self._versions(name)
+        versions = versions_of(self.path, name)
         with self._writing():
             data = self.features(features)
             settings: dict[str, Any] = {"method": method, "features": data.key}
@@ -212,8 +222,7 @@ class Herd:
                 settings["counted"] = {"ks": list(count.ks), "scores": scores}
                 n_clusters = count.n_clusters
                 if n_clusters < 2:
-                    alike = f"All images of {self.path} look alike: no clusters to find."
-                    raise ImageherdError(alike)
+                    raise ImageherdError(f"All images of {self.path} look alike: one cluster.")
             params |= {"random_state": random_state, "device": device}
             head = make_head(method, int(n_clusters), len(data.rows), **params)
             graph = None
@@ -232,12 +241,12 @@ class Herd:
     def clustering(self, name: str = "default") -> Clustering:
         """Return the current version of a clustering, with the names given by a person."""
         read_project(self.path)
-        found = self._versions(name).current()
+        found = versions_of(self.path, name).current()
         if found is None:
             known = sorted(p.parent.name for p in self.path.glob("clusterings/*/current.json"))
-            have = f"it has {', '.join(known)}" if known else "it has none yet"
             raise ImageherdError(
-                f"{self.path} has no clustering {name!r} ({have}); run `imageherd cluster`."
+                f"{self.path} has no clustering {name!r} (it has {', '.join(known) or 'none yet'})"
+                "; run `imageherd cluster`."
             )
         return found
 
@@ -245,7 +254,7 @@ class Herd:
         """Give the cluster `uid` a name of your own; it is kept when the clustering is refitted."""
         self.clustering(name).cluster(uid)
         with locked(self.path):
-            self._versions(name).give_name(uid, text)
+            versions_of(self.path, name).give_name(uid, text)
         return self.clustering(name)
 
     def assign(
@@ -291,7 +300,7 @@ class Herd:
                 f"gives {now}; run `imageherd cluster` to make it anew."
             )
         data = self.features(key)
-        head = self._versions(name).head(old.version, device=device)
+        head = versions_of(self.path, name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
         if len(found.rows):
             with locked(self.path):
@@ -300,7 +309,7 @@ class Herd:
                         f"Clustering {name!r} was made anew while the images were being placed; "
                         "run the same again."
                     )
-                self._versions(name).write(found.clustering, head, [])
+                versions_of(self.path, name).write(found.clustering, head, [])
                 remove_leftovers(self.path, self._readable())
         return found
 
@@ -327,7 +336,9 @@ class Herd:
             )
         data = self.features(clustering.config["features"])
         xy = kept_map(self.path, data)
-        content = gather(clustering, data.rows, data.X, xy, self._items.table(), self._sources())
+        content = gather(
+            clustering, data.rows, data.X, xy, self._items.table(), sources_of(self.path)
+        )
         file = "index.html" if name == "default" else f"{name}.html"
         return write_report(content, Path(path or self.path / "report" / file))
 
@@ -349,7 +360,7 @@ class Herd:
             clustering,
             read_labels(labels, paths),
             feature_set(self.path, clustering.config["features"]),
-            self._versions(name).head(clustering.version),
+            versions_of(self.path, name).head(clustering.version),
             self.neighbors,
         )
 
@@ -366,7 +377,7 @@ class Herd:
         return export_module.export(
             clustering,
             self._items.table(),
-            self._sources(),
+            sources_of(self.path),
             feature_set(self.path, clustering.config["features"]),
             Path(destination),
             to=to,
@@ -384,17 +395,6 @@ class Herd:
 
     def _readable(self) -> NDArray[np.int64]:
         """Return the rows of the images that are there and can be read."""
-        items = self._items.table()
+        items = self.items()
         rows: NDArray[np.int64] = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
         return rows
-
-    def _sources(self) -> list[FolderSource]:
-        return [FolderSource.from_uri(uri) for uri in read_project(self.path)["sources"]]
-
-    def _versions(self, name: str) -> Versions:
-        if not re.fullmatch(r"[\w][\w .-]{0,99}", name):
-            raise ImageherdError(
-                f"{name!r} cannot be the name of a clustering: use letters, digits, spaces, "
-                "dots, dashes and underscores."
-            )
-        return Versions(self.path / "clusterings" / name)

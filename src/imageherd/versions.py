@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,22 @@ from imageherd.heads.base import Head
 
 FORMAT = 1
 MAX_NAME = 200
+
+
+def versions_of(herd: Path, name: str) -> Versions:
+    """Return the versions of the clustering `name` of a herd; there may be none yet.
+
+    Raises
+    ------
+    ImageherdError
+        If `name` cannot be the name of a clustering.
+    """
+    if not re.fullmatch(r"[\w][\w .-]{0,99}", name):
+        raise ImageherdError(
+            f"{name!r} cannot be the name of a clustering: use letters, digits, spaces, "
+            "dots, dashes and underscores."
+        )
+    return Versions(herd / "clusterings" / name)
 
 
 class Versions:

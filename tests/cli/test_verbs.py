@@ -49,7 +49,7 @@ def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     assert result.exit_code == 0, result.output
     calls = {verb: (arguments, options) for verb, arguments, options in herd.calls}
     assert "report" not in calls
-    embedding = {"backbone": "b", "device": "cpu", "workers": 3}
+    embedding = {"backbone": "b", "device": "cpu", "workers": 3, "moved_from": None}
     assert calls["estimate"][1] == calls["embed"][1] == embedding
     assert calls["embed"][0][0].uri == FolderSource(photos).uri
     assert calls["cluster"] == (
@@ -110,8 +110,27 @@ def test_embed(run, herd, photos):
     assert result.exit_code == 0, result.output
     verb, (folder,), options = herd.calls[-1]
     assert (verb, folder.uri) == ("embed", FolderSource(photos).uri)
-    assert options == {"backbone": "efficientnet-lite0", "device": "auto", "workers": 3}
+    backbone = {"backbone": "efficientnet-lite0", "device": "auto"}
+    assert options == backbone | {"workers": 3, "moved_from": None}
     assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["sort", "embed"])
+def test_a_folder_that_moved_is_found_again_in_its_herd(run, herd, photos, verb):
+    run(verb, photos)
+    moved = photos.rename(photos.with_name("holiday"))
+    result = run(verb, moved, "--herd", "new.herd", "--moved-from", photos)
+    assert result.exit_code == 2
+    assert "new.herd is not a herd, so nothing in it has moved" in result.stderr
+    herd.calls.clear()
+    assert run(verb, moved, "--moved-from", photos).exit_code == 0
+    assert herd.path.name == "photos.herd"
+    assert [c[2]["moved_from"] for c in herd.calls[:2]] == [photos, photos]
+    # A folder of the same name elsewhere might be it.
+    same_name = moved.rename(moved.parents[0] / "x").parent / "y" / "photos"
+    same_name.parent.mkdir()
+    (photos.parent / "x").rename(same_name)
+    assert f"--moved-from {photos}" in run(verb, same_name).stderr
 
 
 def test_cluster_hands_parameters_to_the_head(run, made):

@@ -147,9 +147,14 @@ def default_herd(photos: Path) -> Path:
     return Path(f"{photos.resolve().name or 'images'}.herd")
 
 
-def new_or_own_herd(herd: Path | None, photos: Path) -> Path:
+def new_or_own_herd(herd: Path | None, photos: Path, moved_from: Path | None = None) -> Path:
     """Return where to keep the herd of `photos`, refusing to mix it with something else."""
-    path = herd or default_herd(photos)
+    path = herd or default_herd(moved_from or photos)
+    if moved_from is not None and not is_herd(path):
+        raise ImageherdError(
+            f"{shown(path)} is not a herd, so nothing in it has moved from {shown(moved_from)}; "
+            "say which herd with --herd."
+        )
     if path.is_dir() and not is_herd(path) and not _is_unborn(path):
         raise ImageherdError(
             f"{shown(path)} exists and is not a herd; name another folder with --herd."
@@ -161,11 +166,13 @@ def new_or_own_herd(herd: Path | None, photos: Path) -> Path:
         from imageherd.project import read_project
 
         sources = read_project(path)["sources"]
-        if sources and FolderSource(photos).uri not in sources:
+        if sources and moved_from is None and FolderSource(photos).uri not in sources:
             there = ", ".join(uri.partition(":")[2] for uri in sources)
+            gone = [s.root for s in map(FolderSource.from_uri, sources) if not s.root.is_dir()]
+            moved = f" If they are the same, moved: --moved-from {shown(gone[0])}" if gone else ""
             raise ImageherdError(
                 f"{shown(path)} holds the images of another folder ({there}). To add these to it "
-                f"say --herd {shown(path)}; to keep them apart name another."
+                f"say --herd {shown(path)}; to keep them apart name another.{moved}"
             )
     return path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ def embed(
     ],
     herd: options.HerdOption = None,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    moved_from: options.MovedFrom = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -33,11 +34,11 @@ def embed(
 
     Later verbs use the features embedded last.
     """
-    home = herd or checks.default_herd(source)
+    home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         checks.device_name(device)
         checks.photos_folder(source)
-        checks.new_or_own_herd(herd, source)
+        checks.new_or_own_herd(herd, source, moved_from)
 
         from imageherd.device import resolve_device
         from imageherd.features.listing import Listed
@@ -46,10 +47,11 @@ def embed(
         resolve_device(device)
         kept = Herd(home)
         folder = Listed(source)
-        seconds = kept.estimate(folder, backbone=backbone, device=device, workers=workers)
+        how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
+        seconds = kept.estimate(folder, moved_from=moved_from, **how)
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds)}.")
-        summary = kept.embed(folder, backbone=backbone, device=device, workers=workers)
+        summary = kept.embed(folder, moved_from=moved_from, **how)
         screen.remark(tables.embed_line(summary))
         bad = tables.unreadable(kept.items())
         tables.unreadable_lines(screen, bad)

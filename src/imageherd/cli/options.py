@@ -70,6 +70,15 @@ Workers = Annotated[
         show_default="one a core",
     ),
 ]
+MovedFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--moved-from",
+        metavar="OLD",
+        help="Where this folder was when the herd was made; its images keep their clusters.",
+        show_default=False,
+    ),
+]
 ClusteringName = Annotated[
     str,
     typer.Option("--name", metavar="NAME", help="Which clustering of the herd."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,6 +37,7 @@ def sort(
     n_clusters: options.NClusters = "auto",
     method: options.Method = options.DEFAULT_METHOD,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    moved_from: options.MovedFrom = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -54,14 +55,14 @@ def sort(
 
     Run again, it does only what is missing: new images are added, the rest is kept.
     """
-    home = herd or checks.default_herd(photos)
+    home = herd or checks.default_herd(moved_from or photos)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         started = time.monotonic()
         wanted = checks.cluster_count(n_clusters)
         checks.one_of("--method", method, options.METHODS)
         checks.device_name(device)
         checks.photos_folder(photos)
-        checks.new_or_own_herd(herd, photos)
+        checks.new_or_own_herd(herd, photos, moved_from)
 
         from imageherd.features.listing import Listed
 
@@ -75,9 +76,10 @@ def sort(
 
         resolve_device(device)
         kept = Herd(home)
-        seconds = kept.estimate(folder, backbone=backbone, device=device, workers=workers)
+        how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
+        seconds = kept.estimate(folder, moved_from=moved_from, **how)
         screen.remark(_forecast(seconds, n_found))
-        summary = kept.embed(folder, backbone=backbone, device=device, workers=workers)
+        summary = kept.embed(folder, moved_from=moved_from, **how)
         bad = tables.unreadable(kept.items())
         if summary.n_unreadable == summary.n_images:
             tables.unreadable_lines(screen, bad)

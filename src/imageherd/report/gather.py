@@ -80,7 +80,7 @@ def gather(
     clusters.sort(key=lambda c: (-c.size, c.uid))
     n_clusters = sum(c.uid != NOWHERE for c in clusters)
     return ReportData(
-        title=", ".join(source.root.name for source in sources),
+        title=", ".join(sources[i].root.name for i in pc.unique(shown["source"]).to_pylist()),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=_settings(clustering),
         counts={
