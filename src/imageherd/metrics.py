@@ -5,11 +5,14 @@ All scores are fractions: 1 is perfect, not 100.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 from scipy.special import entr
 from sklearn.metrics import (
     adjusted_mutual_info_score,
@@ -194,6 +197,139 @@ def mean_entropies(P: ArrayLike) -> tuple[float, float]:
             f"P must hold probabilities that add up to 1 in a row; row {row} does not."
         )
     return float(entr(P.mean(axis=0)).sum()), float(entr(P).sum(axis=1).mean())
+
+
+def generalization_score(
+    X: ArrayLike,
+    labels: ArrayLike,
+    *,
+    blocks: tuple[int, ...] | None = None,
+    folds: int = 5,
+    adjusted: bool = False,
+    max_rows: int | None = 50_000,
+    random_state: int = 0,
+) -> float:
+    """How well a linear classifier learns the labels: its accuracy on rows it was not shown.
+
+    Needs no true labels, so it can choose among clusterings of the same features, of whatever
+    method (TURTLE, Gadetsky, Jiang and Brbić, ICML 2024). It asks whether groups are easy to tell
+    apart, not whether they are the ones wanted, and linear methods start with an advantage. Plain
+    accuracy rewards fewer and more uneven clusters, and is 1 where all is one cluster: compare
+    clusterings of equal numbers of clusters, by the adjusted score where their sizes differ.
+
+    The classifier is ridge regression on the clusters' indicators, on centred features, its
+    penalty a tenth of their mean variance: it is found in closed form, and the matrix to be
+    factored serves all clusters and all folds. A logistic regression has to be iterated for each.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Features, finite.
+    labels : array-like of int or str, shape (n,)
+        Cluster of each row; rows with -1 are left out. A cluster of one row counts as wrong: its
+        row is never known to the classifier that is asked.
+    blocks : tuple of int, optional
+        Columns of each feature space where X holds several side by side; the scores of the spaces
+        are averaged.
+    folds : int, default=5
+        Parts that take turns at being held out; every cluster is spread evenly over them.
+    adjusted : bool, default=False
+        Subtract what guessing would give: Cohen's kappa, 1 for perfect and 0 for guessing; 0 also
+        for a single cluster. The paper: plain accuracy.
+    max_rows : int or None, default=50,000
+        Of more rows, so many are drawn; None takes all.
+    random_state : int, default=0
+        Of the sample and the folds.
+
+    Raises
+    ------
+    ValueError
+        If X is not 2-D or not finite, the lengths differ, blocks do not add up to d, a number is
+        out of range, or fewer than `folds` rows have a cluster.
+
+    Notes
+    -----
+    O(n d²) time for one pass over the rows and O(folds d³) for the factors: about 4 s for 50,000
+    rows of 1,280 columns on one core. Memory: folds d² numbers and a copy of the rows used.
+    """
+    X, codes = _labelled_rows(X, labels)
+    sizes = (X.shape[1],) if blocks is None else blocks
+    if min(sizes, default=0) < 1 or sum(sizes) != X.shape[1]:
+        raise ValueError(f"blocks={blocks!r} must be positive and add up to {X.shape[1]} columns.")
+    if not 2 <= folds <= len(codes):
+        raise ValueError(
+            f"folds={folds} must be at least 2 and at most the {len(codes)} rows with a cluster."
+        )
+    if max_rows is not None and max_rows < folds:
+        raise ValueError(f"max_rows={max_rows} must be at least folds={folds}, or None.")
+    rng = np.random.default_rng(random_state)
+    if max_rows is not None and max_rows < len(codes):
+        rows = np.sort(rng.choice(len(codes), max_rows, replace=False))
+        X, codes = X[rows], np.unique(codes[rows], return_inverse=True)[1]
+    part = _spread(codes, folds, rng)
+    edges = np.cumsum([0, *sizes])
+    found = []
+    for start, end in pairwise(edges):
+        predicted = _held_out_ridge(X[:, start:end], codes, part)
+        chance = 0.0
+        if adjusted:
+            counts = [np.bincount(c, minlength=codes.max() + 1) for c in (codes, predicted)]
+            chance = float(counts[0] @ counts[1]) / len(codes) ** 2
+        accuracy = float((predicted == codes).mean())
+        found.append((accuracy - chance) / (1 - chance) if chance < 1 else 0.0)
+    return float(np.mean(found))
+
+
+def _labelled_rows(X: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    features = np.asarray(X)
+    if features.ndim != 2:
+        raise ValueError(f"X must be 2-D; its shape is {features.shape}.")
+    values, codes = _encode(labels, "labels")
+    _check_lengths(len(features), len(codes), "X", "labels")
+    if values.dtype.kind in "if":
+        kept = values[codes] != -1
+        features, codes = features[kept], codes[kept]
+    if not np.isfinite(features).all():
+        raise ValueError("X holds a NaN or an infinity.")
+    return features, np.unique(codes, return_inverse=True)[1]
+
+
+def _spread(codes: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Deal the rows out to the folds, one cluster after the other, each in random order."""
+    order = np.lexsort((rng.random(len(codes)), codes))
+    part = np.empty(len(codes), dtype=np.int64)
+    part[order] = np.arange(len(codes)) % folds
+    return part
+
+
+def _held_out_ridge(
+    X: NDArray[Any], codes: NDArray[np.int64], part: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Each row's cluster by ridge regression on the rows of all other parts."""
+    X = X.astype(np.float64)
+    X -= X.mean(axis=0)
+    n_clusters, d = int(codes.max()) + 1, X.shape[1]
+    sums, products, moments, counts = [], [], [], []
+    for fold in range(part.max() + 1):
+        rows, own = X[part == fold], codes[part == fold]
+        sums.append(rows.sum(axis=0))
+        products.append(rows.T @ rows)
+        shape = (n_clusters, len(own))
+        members = csr_array((np.ones(len(own)), (own, np.arange(len(own)))), shape)
+        moments.append((members @ rows).T)
+        counts.append(np.bincount(own, minlength=n_clusters))
+    predicted = np.empty(len(codes), dtype=np.int64)
+    for fold in range(part.max() + 1):
+        count = sum(counts) - counts[fold]
+        n = count.sum()
+        mean, share = (sum(sums) - sums[fold]) / n, count / n
+        scatter = sum(products) - products[fold] - n * np.outer(mean, mean)
+        scatter[np.diag_indices(d)] += max(0.1 * np.trace(scatter) / d, np.finfo(float).tiny)
+        target = sum(moments) - moments[fold] - n * np.outer(mean, share)
+        weight = cho_solve(cho_factor(scatter, overwrite_a=True), target, overwrite_b=True)
+        held = part == fold
+        predicted[held] = ((X[held] - mean) @ weight + share).argmax(axis=1)
+    return predicted
 
 
 def _contingency(
