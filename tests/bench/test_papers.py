@@ -250,6 +250,36 @@ def test_the_protocol_decides_what_is_scored(tmp_path, monkeypatch):
     assert made.runs[0].score is None
 
 
+def test_with_one_backbone_rows_that_differ_in_theirs_are_one_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(papers._Embedder, "_key", lambda self, dataset, backbone: ("h", "key"))
+    monkeypatch.setattr(papers, "_params", lambda step, dataset: {})
+    monkeypatch.setattr(
+        papers, "plan", lambda entries, sets, seeds, k: [(*entries, *sets, s) for s in seeds]
+    )
+    made = assemble("cpp:3", tmp_path, tmp_path, seeds=[0, 1], backbone="efficientnet-lite0")
+    assert [(entry.name, seed) for entry, _, seed in made.runs] == [
+        *(("CPP", 0), ("CPP", 1)),
+        *(("KMeans", 0), ("KMeans", 1)),
+    ]
+    assert len(made.features) == 16
+
+
+def test_a_dataset_elsewhere_is_another_herd(tmp_path, monkeypatch):
+    from imageherd.bench.papers import _Embedder
+
+    for data in ("a", "b"):
+        for split in ("train", "val"):
+            fill(tmp_path / data / "cifar100" / split, ["beaver"], n=1)
+    (tmp_path / "a" / "cifar100" / "val" / "beaver" / "x.png").write_text("no picture")
+    first = _Embedder(tmp_path / "a", tmp_path / "out a", "cpu")
+    with pytest.warns(UserWarning, match="Left out of cifar20: 1 that cannot be read, such as te"):
+        herd, key = first._key("cifar20", "efficientnet-lite0")
+        assert first._key("cifar100", "efficientnet-lite0") == (herd, key)
+    other = _Embedder(tmp_path / "b", tmp_path / "out b", "cpu")
+    assert other._key("cifar100", "efficientnet-lite0")[0] != herd
+    assert HerdRows(herd, (key,), "class", "test").facts().n == 1
+
+
 def test_without_a_backbone_in_the_paper_one_must_be_named(tmp_path):
     made = assemble("tsp:1", tmp_path, tmp_path, seeds=[0], dataset="stl10")
     assert made.runs == []

@@ -112,7 +112,7 @@ def prepare(dataset: str, data: Path, out: Path) -> Path:
     _check_classes(dataset, folder, classes, wanted)
     if not wanted and splits[TEST] == folder / TEST:
         return folder
-    return _linked(out / "images" / f"{dataset}-links", classes)
+    return _linked(out / "images" / f"{dataset if wanted else source}-links", classes)
 
 
 def missing(dataset: str, data: Path) -> str:

@@ -187,20 +187,19 @@ class _Grid:
         """Return what a result is known by; equal for equal runs only."""
         from imageherd.heads.make import make_head
 
-        params = {k: v for k, v in run.entry.params.items() if k != "blocks"}
         head = make_head(
             run.entry.method,
             run.n_clusters,
             run.n_clusters,
             random_state=run.seed,
             device=self.device,
-            **params,
+            **run.entry.params,
         )
         if run.features not in self.digests:
             self.digests[run.features] = run.features.digest()
         known = {
             "method": run.entry.method,
-            "params": {**head.get_params(), **run.entry.params},
+            "params": head.get_params(),
             "data": self.digests[run.features],
             "imageherd": version("imageherd"),
         }

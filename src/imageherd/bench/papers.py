@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -257,7 +259,9 @@ def assemble(
                 name, _names(backbone, wanted), backbone or wanted, protocol
             )
             entry = Entry(row, step.method, _params(step, name))
-            done.runs += plan([entry], [features], seeds, step.n_clusters)
+            runs = plan([entry], [features], seeds, step.n_clusters)
+            # With a backbone of the user's, rows that differ in theirs alone are one.
+            done.runs += [run for run in runs if run not in done.runs]
             done.features |= dict.fromkeys(mine, features.name)
         except ImageherdError as error:
             done.missing |= dict.fromkeys(mine, str(error))
@@ -315,8 +319,17 @@ class _Embedder:
         from imageherd.herd import Herd
 
         folder = prepare(dataset, self.data, self.out)
-        # CIFAR-20 has CIFAR-100's images: one herd serves both.
+        # CIFAR-20 has CIFAR-100's images: one herd serves both. A folder elsewhere is another herd,
+        # or every image would be in one herd twice.
         name = "cifar100" if dataset == "cifar20" else dataset
-        herd = Herd(self.out / "herds" / f"{name}.herd")
-        herd.embed(folder, backbone=backbone, device=self.device)
+        where = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
+        herd = Herd(self.out / "herds" / f"{name}-{where}.herd")
+        summary = herd.embed(folder, backbone=backbone, device=self.device)
+        if summary.n_unreadable:
+            path, reason = summary.reasons[0]
+            warnings.warn(
+                f"Left out of {dataset}: {summary.n_unreadable:,} that cannot be read, such as "
+                f"{path} ({reason}).",
+                stacklevel=2,
+            )
         return str(herd.path), herd.features().key

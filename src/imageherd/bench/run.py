@@ -136,6 +136,8 @@ def _scores(rows: Loaded, labels: Any) -> dict[str, float]:
     if rows.y is None:
         return {}
     labelled = rows.y != UNLABELLED
+    if not labelled.any():
+        return {}
     return scores(rows.y[labelled], labels[labelled])
 
 

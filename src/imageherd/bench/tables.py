@@ -225,17 +225,17 @@ def remarks(rows: Sequence[Row]) -> list[str]:
 
 
 def made_with(results: Sequence[Result]) -> str:
-    """Say with which versions and on which machine, from the first result that knows."""
-    sound = next((r for r in results if r["status"] == "ok"), None)
-    if sound is None:
-        return ""
-    versions = ", ".join(f"{name} {v}" for name, v in sound["versions"].items())
-    m = sound["machine"]
+    """Say with which versions and on which machine, or machines, the results were made."""
+    made = {_made_with(r): None for r in results if r["status"] == "ok"}
+    return " ".join(f"{one}." for one in made)
+
+
+def _made_with(result: Result) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in result["versions"].items())
+    m = result["machine"]
     threads = f", OMP_NUM_THREADS={m['omp_threads']}" if m["omp_threads"] else ""
-    return (
-        f"{m['system']}, {m['cores']} core{'' if m['cores'] == 1 else 's'}{threads}, "
-        f"Python {m['python']}, {versions}."
-    )
+    cores = f"{m['cores']} core{'' if m['cores'] == 1 else 's'}"
+    return f"{m['system']}, {cores}{threads}, Python {m['python']}, {versions}"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
