@@ -56,6 +56,7 @@ def test_a_result_says_all_that_was_measured(tmp_path, blobs, jobs):
     assert result["label_free"]["generalization"] == 1.0
     assert result["label_free"]["marginal_entropy"] == pytest.approx(np.log(3), abs=1e-3)
     assert result["seconds"] > 0
+    assert result["cpu_seconds"] > 0
     assert 50 < result["peak_mb"] < 50_000
     assert result["graph"]["seconds"] > 0
 

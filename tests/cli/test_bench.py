@@ -8,6 +8,7 @@ import pytest
 
 from bench.bench_fakes import do_here, fill, save_blobs
 from imageherd.bench import grid
+from imageherd.cli.bench_inputs import _set_names
 
 
 def text(result) -> str:
@@ -134,6 +135,8 @@ def test_a_herd_with_its_folders_as_labels(run, real_herd):
         (["--n-clusters", "91"], "91 clusters do not suit blobs with its 90 rows"),
         (["--csv", "table.md"], "--csv table.md: give the name of a file in .csv"),
         (["--device", "gpu"], "Choose from: auto, cpu, cuda, mps"),
+        (["--labels", "folder"], "--labels is for herds; name the labels of files: NAME=X.npy,y"),
+        (["--dataset", "cifar10"], "--dataset goes with --paper"),
         (["--paper", "tsp:1"], "FEATURES is decided by the recipe of --paper; leave it out"),
     ],
 )
@@ -159,6 +162,20 @@ def test_features_that_are_none(run, features, expected):
     result = run("bench", *features, "--seeds", "1")
     assert result.exit_code == 2
     assert expected in text(result)
+
+
+def test_a_split_of_its_own_is_not_split_again(run, blobs):
+    files = blobs.partition("=")[2]
+    result = run("bench", f"two={files},{files}", "--train-fraction", "0.5")
+    assert result.exit_code == 2
+    assert "two has rows to score of its own; leave --train-fraction out" in text(result)
+
+
+def test_the_feature_sets_of_a_herd_have_names_of_their_own():
+    one = {"a-1": "x/a"}
+    assert _set_names("h", one) == {"a-1": "h"}
+    assert _set_names("h", {**one, "b-1": "b"}) == {"a-1": "h/a", "b-1": "h/b"}
+    assert _set_names("h", {**one, "a-2": "y/a"}) == {"a-1": "h/a-1", "a-2": "h/a-2"}
 
 
 def test_two_sets_of_one_name(run, blobs):

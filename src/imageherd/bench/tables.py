@@ -21,6 +21,8 @@ LABEL_FREE = (
     "used_clusters",
 )
 COSTS = ("seconds", "peak_mb")
+# On a machine with other work the processor's time says more; written, not shown.
+UNSHOWN = ("cpu_seconds",)
 PERCENT = (*SCORES, "consistency", "generalization")
 """Shown in percent; kept, and written to CSV and JSON, as fractions."""
 
@@ -59,7 +61,7 @@ class Row:
     seeds : list of int
         Of the runs that ended well.
     numbers : dict of str to Number
-        By the names of `SCORES`, `LABEL_FREE` and `COSTS`; what is not known is left out.
+        By the names of `SCORES`, `LABEL_FREE`, `COSTS` and `UNSHOWN`; what is not known is left out.
     failures : list of str
         ``seed 3: reason`` for each run that failed.
     warnings : list of str
@@ -93,9 +95,12 @@ def summarize(results: Sequence[Result]) -> list[Row]:
 
 def _row(group: list[Result]) -> Row:
     good = [result for result in group if result["status"] == "ok"]
-    values = [{**r["scores"], **r["label_free"], **{c: r[c] for c in COSTS}} for r in good]
+    values = [
+        {**r["scores"], **r["label_free"], **{c: r.get(c) for c in (*COSTS, *UNSHOWN)}}
+        for r in good
+    ]
     numbers = {}
-    for name in (*SCORES, *LABEL_FREE, *COSTS):
+    for name in (*SCORES, *LABEL_FREE, *COSTS, *UNSHOWN):
         found = [v[name] for v in values if v.get(name) is not None]
         if found:
             numbers[name] = Number(mean(found), stdev(found) if len(found) > 1 else None)
@@ -134,7 +139,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
     Scores are fractions, times in seconds, memory in MB, entropies in nats.
     """
-    names = (*SCORES, *LABEL_FREE, *COSTS)
+    names = (*SCORES, *LABEL_FREE, *COSTS, *UNSHOWN)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     numbers = [column for name in names for column in (name, f"{name}_std")]

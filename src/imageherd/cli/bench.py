@@ -158,6 +158,9 @@ def bench(
             where = (paper, data, out, wanted_seeds, dataset, backbone, device)
             _bench_paper(screen, told, where, csv, markdown)
             return
+        for option, value in (("--dataset", dataset), ("--backbone", backbone)):
+            if value is not None:
+                raise ImageherdError(f"{option} goes with --paper; name features or a herd.")
         sets = inputs.read_feature_sets(features or [], labels, train_fraction)
         entries = inputs.read_entries(method or list(QUICK), param or [])
 

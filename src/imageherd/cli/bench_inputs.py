@@ -100,6 +100,8 @@ def read_feature_sets(
         raise ImageherdError("Give at least one herd or NAME=X.npy,y.npy, or --paper.")
     found = [one for text in texts for one in _feature_sets(text, labels, fraction)]
     _check_names([one.name for one in found])
+    if labels is not None and all(text.endswith(".npy") for text in texts):
+        raise ImageherdError("--labels is for herds; name the labels of files: NAME=X.npy,y.npy.")
     return found
 
 
@@ -128,6 +130,8 @@ def _plain_files(text: str, name: str, files: list[str], fraction: float | None)
         )
         for X, y in ((files[i], files[i + 1 : i + 2]) for i in range(0, len(files), 2))
     ]
+    if len(parts) == 2 and fraction is not None:
+        raise ImageherdError(f"{name} has rows to score of its own; leave --train-fraction out.")
     if len(parts) == 2:
         return FeatureSet(name, parts[0], parts[1])
     return FeatureSet(name, parts[0], train_fraction=fraction)
@@ -141,15 +145,19 @@ def _of_herd(path: Path, name: str, labels: str | None, fraction: float | None) 
     backbones = read_project(path)["backbones"]
     if not backbones:
         raise ImageherdError(f"{shown(path)} has no features yet: imageherd embed PHOTOS")
-    name = name or path.stem
     where = os.fspath(path.absolute())
     if labels not in (None, "folder"):
         labels = os.fspath(Path(str(labels)).absolute())
     return [
-        FeatureSet(
-            name if len(backbones) == 1 else f"{name}/{Path(backbone).name}",
-            HerdRows(where, (key,), labels),
-            train_fraction=fraction,
-        )
-        for key, backbone in backbones.items()
+        FeatureSet(called, HerdRows(where, (key,), labels), train_fraction=fraction)
+        for key, called in _set_names(name or path.stem, backbones).items()
     ]
+
+
+def _set_names(herd: str, backbones: dict[str, str]) -> dict[str, str]:
+    """Call the only feature set of a herd like the herd, else add the backbone, or the key."""
+    if len(backbones) == 1:
+        return dict.fromkeys(backbones, herd)
+    short = {key: Path(backbone).name for key, backbone in backbones.items()}
+    names = list(short.values())
+    return {key: f"{herd}/{n if names.count(n) == 1 else key}" for key, n in short.items()}
