@@ -18,14 +18,17 @@ from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from imageherd.heads.base import Head
+from imageherd.heads.base import Head, check_choice
+from imageherd.heads.kmeans import kmeans
 from imageherd.heads.loop import Run, generator, plan, train
 from imageherd.heads.networks import stacked_linear
 from imageherd.heads.usage import Usage
 
 HIDDEN = (1024, 786, 512, 1024)
+INITS = ("kmeans", "random")
+WARM_STEPS = 50
 
-_PAPER: dict[str, Any] = {"scaling": "none", "balance": 1.0, "epochs": 30, "min_steps": 0}
+_PAPER: dict[str, Any] = {"scaling": "none", "init": "random", "balance": 1.0, "min_steps": 0}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "cifar10": _PAPER,
@@ -203,8 +206,11 @@ class SCP(Head):
     confidence_weight : float, default=1.0
         Weight of L_con, see `confidence`. 0 is the paper's ablation.
     balance : float, default=1.0
-        α, the strength of the push towards equal cluster sizes, see `size_entropy`. With 0 all
-        rows collapse into few clusters, as in the paper (table 4).
+        α, the strength of the push towards equal cluster sizes, see `size_entropy`. With 0 and
+        init="random" all rows collapse into few clusters, as in the paper (table 4).
+    init : {"kmeans", "random"}, default="kmeans"
+        "kmeans" first teaches the network the k-means clusters for 50 steps. The paper: "random",
+        and the best of 50 runs.
     n_neighbors : int, default=20
         Neighbours to draw from when there are no views; at most max(5, n / 3K) are used. The
         paper has none.
@@ -246,6 +252,7 @@ class SCP(Head):
         cross_entropy_weight: float = 1.0,
         confidence_weight: float = 1.0,
         balance: float = 1.0,
+        init: str = "kmeans",
         n_neighbors: int = 20,
         lr: float = 1e-3,
         batch_size: int = 512,
@@ -261,6 +268,7 @@ class SCP(Head):
         self.cross_entropy_weight = cross_entropy_weight
         self.confidence_weight = confidence_weight
         self.balance = balance
+        self.init = init
         self.n_neighbors = n_neighbors
         self.lr = lr
         self.batch_size = batch_size
@@ -284,6 +292,7 @@ class SCP(Head):
 
     def _check_params(self) -> None:
         super()._check_params()
+        check_choice(self.init, "init", INITS)
         for name in ("cross_entropy_weight", "confidence_weight", "balance"):
             check_scalar(getattr(self, name), name, Real, min_val=0)
         check_scalar(self.lr, "lr", Real, min_val=0, include_boundaries="neither")
@@ -295,9 +304,9 @@ class SCP(Head):
         network = self._network(Z.shape[1], {})
         network.start(run.seed)
         network.to(Z.device)
-        optimizer = torch.optim.Adam(
-            network.parameters(), lr=self.lr, fused=Z.device.type in ("cpu", "cuda")
-        )
+        if self.init == "kmeans":
+            self._learn_kmeans(network, Z, run.seed)
+        optimizer = self._optimizer(network)
         pairs = generator(run.seed, stream=1)
         usage = Usage(self.n_clusters, Z.device)
         weights = (self.cross_entropy_weight, self.confidence_weight, self.balance)
@@ -332,6 +341,21 @@ class SCP(Head):
         )
         self.n_iter_ = len(self.history_)
         return network
+
+    def _learn_kmeans(self, network: nn.Module, Z: Tensor, seed: int) -> None:
+        centers, _, _ = kmeans(Z, self.n_clusters, seed=seed)
+        optimizer = self._optimizer(network)
+        numbers = generator(seed, stream=2)
+        for _ in range(WARM_STEPS):
+            rows = torch.randint(len(Z), (self.batch_size,), generator=numbers).to(Z.device)
+            nearest = torch.cdist(Z[rows], centers).argmin(1)
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(Z[rows]), nearest).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        fused = next(network.parameters()).device.type in ("cpu", "cuda")
+        return torch.optim.Adam(network.parameters(), lr=self.lr, fused=fused)
 
     def _network(self, d: int, facts: dict[str, Any]) -> ClusterHead:
         return ClusterHead(d, self.n_clusters)
