@@ -5,6 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import cohen_kappa_score
 
 from imageherd import metrics
 from imageherd.metrics import (
@@ -12,6 +14,7 @@ from imageherd.metrics import (
     ari,
     clustering_accuracy,
     confusion,
+    generalization_score,
     mean_entropies,
     neighbor_consistency,
     nmi,
@@ -209,3 +212,95 @@ def test_entropies_agree_with_their_definition(P):
 def test_what_is_no_distribution_is_refused(P):
     with pytest.raises(ValueError, match="P must"):
         mean_entropies(P)
+
+
+def groups(n=240, d=12, K=4, spread=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, K, n)
+    return rng.normal(0, 4, (K, d))[y] + rng.normal(0, spread, (n, d)), y
+
+
+@pytest.mark.parametrize(("d", "spread"), [(12, 3.0), (300, 25.0)])
+def test_generalization_is_held_out_ridge_classification(d, spread):
+    X, y = groups(d=d, spread=spread)
+    X += 7
+    part = metrics._spread(y.astype(np.int64), 5, np.random.default_rng(3))
+    predicted = np.empty_like(y)
+    for fold in range(5):
+        shown = X[part != fold]
+        alpha = 0.1 * ((shown - shown.mean(0)) ** 2).sum() / d
+        classifier = RidgeClassifier(alpha=alpha).fit(shown, y[part != fold])
+        predicted[part == fold] = classifier.predict(X[part == fold])
+    found = generalization_score(X, y, random_state=3)
+    assert found == pytest.approx((predicted == y).mean(), abs=1e-12)
+    assert 0.3 < found < 1
+    kappa = cohen_kappa_score(y, predicted)
+    assert generalization_score(X, y, random_state=3, adjusted=True) == pytest.approx(kappa)
+
+
+def test_generalization_of_groups_and_of_noise():
+    X, y = groups()
+    assert generalization_score(X, y) == 1
+    noise = np.random.default_rng(1).integers(0, 4, len(y))
+    assert generalization_score(X, noise) < 0.4
+    assert abs(generalization_score(X, noise, adjusted=True)) < 0.15
+    assert generalization_score(X, np.zeros(len(y))) == 1
+    assert generalization_score(X, np.zeros(len(y)), adjusted=True) == 0
+
+
+def test_generalization_is_the_mean_over_spaces():
+    X, y = groups()
+    noise = np.random.default_rng(1).normal(size=(len(y), 5))
+    both = generalization_score(np.hstack([X, noise]), y, blocks=(12, 5))
+    each = generalization_score(X, y), generalization_score(noise, y)
+    assert both == pytest.approx(np.mean(each), abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 6))
+def test_generalization_knows_neither_names_nor_scale(seed, folds):
+    X, y = groups(n=40, d=5, spread=4.0, seed=seed)
+    names = np.array(["a", "b", "c", "d"])[y]
+    before = generalization_score(X, y, folds=folds, random_state=seed)
+    assert before == generalization_score(8 * X, names, folds=folds, random_state=seed)
+
+
+def test_generalization_with_small_clusters_and_rows_left_out():
+    X, y = groups()
+    y[:3], y[3], y[4:30] = 7, 8, -1
+    found = generalization_score(X, y)
+    assert found == generalization_score(X[y >= 0], y[y >= 0])
+    assert found <= 1 - 1 / (y >= 0).sum()
+    assert found == generalization_score(X, y)
+
+
+def test_generalization_on_a_sample():
+    X, y = groups(spread=3.0)
+    whole, part = (generalization_score(X, y, max_rows=rows) for rows in (None, 100))
+    assert whole == generalization_score(X, y)
+    assert part != whole
+    assert part == generalization_score(X, y, max_rows=100)
+
+
+def test_generalization_of_constant_features():
+    y = np.arange(20) % 2
+    assert generalization_score(np.ones((20, 3)), y, adjusted=True) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": np.zeros(4)}, "X must be 2-D"),
+        ({"X": np.full((4, 2), np.nan)}, "NaN"),
+        ({"labels": [0, 1, 0]}, "labels has 3"),
+        ({"folds": 1}, "folds=1"),
+        ({"folds": 5}, "the 4 rows with a cluster"),
+        ({"blocks": (1, 2)}, r"blocks=\(1, 2\)"),
+        ({"blocks": (0, 2)}, r"blocks=\(0, 2\)"),
+        ({"max_rows": 1}, "max_rows=1"),
+    ],
+)
+def test_generalization_errors(change, message):
+    given = {"X": np.eye(4, 2), "labels": [0, 1, 0, 1], "folds": 2}
+    with pytest.raises(ValueError, match=message):
+        generalization_score(**{**given, **change})

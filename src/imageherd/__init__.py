@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imageherd.baselines import KMeans
     from imageherd.counting import count_clusters
+    from imageherd.ensemble import consensus
     from imageherd.errors import ImageherdError
     from imageherd.heads import load_head
     from imageherd.heads.temi import TEMI
@@ -23,6 +24,7 @@ __all__ = [
     "ImageherdError",
     "KMeans",
     "NeighborGraph",
+    "consensus",
     "count_clusters",
     "knn_graph",
     "load_head",
@@ -36,6 +38,7 @@ _HOMES = {
     "NeighborGraph": "neighbors",
     "TEMI": "heads.temi",
     "TSP": "heads.tsp",
+    "consensus": "ensemble",
     "count_clusters": "counting",
     "knn_graph": "neighbors",
     "load_head": "heads",

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-_SWEEPS = 100
-
 
 class Consensus(NamedTuple):
     """What several labelings say together.
@@ -62,15 +60,8 @@ def consensus(labelings: Sequence[ArrayLike]) -> Consensus:
     2003); choosing each matching against the votes of all others is ours.
     """
     codes = _canonical(labelings)
-    first, *others = _by_agreement(codes)
-    votes = np.full((len(codes), len(codes[0])), -1, dtype=np.int64)
-    votes[first] = codes[first]
-    for h in others:
-        votes[h] = _renamed(codes[h], _match(_overlaps(codes[h], votes, skip=h)))
-    for _ in range(_SWEEPS):
-        if not _sweep(codes, votes, [first, *others]):
-            break
-    return _count(votes, first)
+    order = _by_agreement(codes)
+    return _count(_settle(codes, order), order[0])
 
 
 def _canonical(labelings: Sequence[ArrayLike]) -> NDArray[np.int64]:
@@ -92,11 +83,8 @@ def _canonical(labelings: Sequence[ArrayLike]) -> NDArray[np.int64]:
         number = np.argsort(np.argsort(places))
         number[places == len(array)] = -1
         found.append(number[inverse].astype(np.int64))
-    return np.stack(sorted(found, key=_bytes))
-
-
-def _bytes(codes: NDArray[np.int64]) -> bytes:
-    return codes.tobytes()
+    found.sort(key=lambda codes: codes.tobytes())
+    return np.stack(found)
 
 
 def _by_agreement(codes: NDArray[np.int64]) -> list[int]:
@@ -139,6 +127,18 @@ def _match(overlaps: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _renamed(codes: NDArray[np.int64], names: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.append(names, -1)[codes]
+
+
+def _settle(codes: NDArray[np.int64], order: list[int]) -> NDArray[np.int64]:
+    """Return the labelings in common numbers, (m, n), none of which can be matched better."""
+    votes = np.full(codes.shape, -1, dtype=np.int64)
+    votes[order[0]] = codes[order[0]]
+    for h in order[1:]:
+        votes[h] = _renamed(codes[h], _match(_overlaps(codes[h], votes)))
+    # Every change adds agreeing pairs, of which there are finitely many: this ends.
+    while _sweep(codes, votes, order):
+        pass
+    return votes
 
 
 def _sweep(codes: NDArray[np.int64], votes: NDArray[np.int64], order: list[int]) -> bool:
