@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.reference import vote as reference
 
 from imageherd.baselines import Spectral, SpectralPi, vote
-from imageherd.baselines.vote import NeighborVote, inertia
+from imageherd.baselines.vote import NeighborVote, agreed, inertia
 
 
 def voters(n, d, n_clusters, seed=0):
@@ -56,6 +56,14 @@ def test_copies_outvote_each_other_by_number():
     labels = np.array([0, 1, 1, 2, 2, 2, 2, 2, 2])
     shares = taught(rows, labels, 3)(torch.full((1, 2), 5.0, dtype=torch.float64)).exp()
     np.testing.assert_allclose(shares, [[1 / 3, 2 / 3, 0]], atol=1e-6)
+
+
+def test_copies_agree_on_the_label_most_of_them_have():
+    Z = np.array([[1, 2], [0, 0], [1, 2], [1, 2], [-0.0, 0], [5, 5]], dtype=np.float32)
+    labels = np.array([3, 2, 1, 1, 0, -1], dtype=np.int32)
+    found = agreed(Z, labels)
+    assert found.tolist() == [1, 0, 1, 1, 0, -1]
+    assert found.dtype == np.int32
 
 
 def test_inertia_by_definition():

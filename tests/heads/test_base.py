@@ -188,7 +188,7 @@ def test_checkpoint_of_other_data_is_refused(X, tmp_path, monkeypatch):
 
 
 def test_heads_are_found_by_name_and_nothing_heavy_is_imported():
-    assert list(HEADS) == ["tsp", "temi", "kmeans"]
+    assert {"tsp", "temi", "kmeans"} <= set(HEADS)
     assert HEADS["tsp"] is TSP
     assert "nothing" not in HEADS
     code = "import sys, imageherd.heads; sys.exit('torch' in sys.modules)"

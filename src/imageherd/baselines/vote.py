@@ -23,8 +23,7 @@ SAME_POINT = 1e-8
 class NeighborVote(nn.Module):
     """The 10 nearest of the stored rows vote for their cluster, each by 1 / squared distance.
 
-    (Shepard 1968.) A stored row is at distance 0 from itself and outvotes all others, so it keeps
-    its cluster unless an exact copy of it has another one.
+    (Shepard 1968.) A stored row is at distance 0 from itself and outvotes all but its exact copies.
 
     Parameters
     ----------
@@ -90,6 +89,22 @@ class NeighborVote(nn.Module):
         return best, ids
 
 
+def agreed(Z: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give exact copies of a row the label that most of them have, the smaller of equals."""
+    seen: dict[bytes, int] = {}
+    # + 0 makes -0 and 0 the same bytes.
+    points = np.array([seen.setdefault((row + 0).tobytes(), len(seen)) for row in Z])
+    if len(seen) == len(Z):
+        return labels
+    pairs, counts = np.unique(np.stack([points, labels]), axis=1, return_counts=True)
+    # Of several entries for one point the last stays: by number, then the smaller label.
+    order = np.lexsort((-pairs[1], counts))
+    chosen = np.empty(len(seen), dtype=np.int32)
+    chosen[pairs[0, order]] = pairs[1, order]
+    found: NDArray[np.int32] = chosen[points]
+    return found
+
+
 def inertia(Z: Tensor, labels: Tensor, n_clusters: int) -> float:
     """Return the sum of the squared distances of rows (n, d) to the mean of their cluster."""
     Z, labels = Z.cpu(), labels.cpu()
@@ -106,9 +121,10 @@ def inertia(Z: Tensor, labels: Tensor, n_clusters: int) -> float:
 class Voting(Head):
     """Base of the methods that say where the fitted rows belong, and no more.
 
-    `labels_` are what the method found; `predict` is a vote of the nearest of the fitted rows.
-    `transform` returns X itself. The one entry of `history_` has as its loss the inertia of the
-    clusters in the scaled space: no method here minimises it, but it compares with k-means's.
+    `labels_` are what the method found, copies of one row in one cluster. `predict` is a vote of
+    the nearest of the fitted rows, and gives these their own cluster. `transform` returns X itself.
+    The one entry of `history_` has as its loss the inertia of the clusters in the scaled space: no
+    method here minimises it, but it compares with k-means's.
     """
 
     history_: list[dict[str, Any]]
@@ -120,12 +136,12 @@ class Voting(Head):
         return self._ready(X)[0]
 
     def _vote(self, Z: Tensor, labels: NDArray[np.int32]) -> NeighborVote:
-        """Keep labels (m,) of rows Z (m, d) as `labels_`; return the vote of the placed ones.
+        """Keep labels (m,) of rows Z (m, d') as `labels_`; return the vote of the placed ones.
 
         Negative labels are left out of the vote; the others are below `n_clusters_`. If these are
         not all rows, the vote gives `labels_` of all.
         """
-        self.labels_ = labels
+        self.labels_ = labels = agreed(Z.cpu().numpy(), labels)
         placed = torch.from_numpy(np.flatnonzero(labels >= 0)).to(Z.device)
         self.n_voters_ = len(placed)
         network = self._network(Z.shape[1], {"n_voters_": len(placed)}).to(Z.device)

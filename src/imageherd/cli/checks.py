@@ -95,7 +95,7 @@ def _check_known(method: str, found: dict[str, Any]) -> None:
     from imageherd.heads import HEADS
 
     options = {"n_clusters": "--n-clusters", "random_state": "--seed", "device": "--device"}
-    known = {k: v for k, v in HEADS[method](n_clusters=2).get_params().items() if k not in options}
+    known = {k: v for k, v in HEADS[method]().get_params().items() if k not in options}
     for key in found:
         if key in options:
             raise ImageherdError(f"{key} has an option of its own: {options[key]}.")

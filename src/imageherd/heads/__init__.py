@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 _WHERE = {
     "tsp": ("imageherd.heads.tsp", "TSP"),
     "temi": ("imageherd.heads.temi", "TEMI"),
+    "scp": ("imageherd.heads.scp", "SCP"),
+    "infonce": ("imageherd.heads.infonce", "InfoNCE"),
+    "lsdc": ("imageherd.heads.lsdc", "LSDC"),
+    "turtle": ("imageherd.heads.turtle", "TURTLE"),
     "kmeans": ("imageherd.baselines", "KMeans"),
+    "spherical-kmeans": ("imageherd.baselines", "SphericalKMeans"),
+    "minibatch-kmeans": ("imageherd.baselines", "MiniBatchKMeans"),
+    "spectral": ("imageherd.baselines", "Spectral"),
+    "spectral-pi": ("imageherd.baselines", "SpectralPi"),
+    "agglomerative": ("imageherd.baselines", "Agglomerative"),
+    "hdbscan": ("imageherd.baselines", "HDBSCAN"),
+    "ensc": ("imageherd.baselines", "EnSC"),
+    "ssc-omp": ("imageherd.baselines", "SSCOMP"),
 }
 
 
@@ -36,7 +48,7 @@ class _Heads(Mapping[str, "type[Head]"]):
 
 
 HEADS: Mapping[str, type[Head]] = _Heads()
-"""The methods by name: "tsp", "temi", "kmeans"."""
+"""The methods by name, "tsp" and so on."""
 
 
 def load_head(folder: str | Path, *, device: str = "auto") -> Head:

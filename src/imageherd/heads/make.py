@@ -22,7 +22,8 @@ def make_head(
     method : str
         One of `imageherd.heads.HEADS`.
     n_clusters, n : int
-        Number of clusters wanted and of images there are.
+        Number of clusters wanted (a method that counts itself is not told) and of images there
+        are.
     random_state : int
         Seed.
     device : str
@@ -38,7 +39,7 @@ def make_head(
     if method not in HEADS:
         raise ImageherdError(f"method={method!r} is not known{_choices(method, HEADS)}")
     head_class = HEADS[method]
-    known = head_class(n_clusters=n_clusters).get_params()
+    known = head_class().get_params()
     for name in params:
         if name not in known:
             raise ImageherdError(f"{method} has no parameter {name!r}{_choices(name, known)}")
@@ -47,7 +48,9 @@ def make_head(
             f"n_clusters={n_clusters} does not suit {n} images; give a number from 2 to {n}."
         )
     resolve_device(device)
-    return head_class(n_clusters=n_clusters, random_state=random_state, device=device, **params)
+    if not head_class.counts_itself:
+        params["n_clusters"] = n_clusters
+    return head_class(random_state=random_state, device=device, **params)
 
 
 def _choices(wrong: str, known: Iterable[str]) -> str:

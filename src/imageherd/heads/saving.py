@@ -125,8 +125,8 @@ def _fill(head: Head, config: dict[str, Any], tensors: dict[str, Tensor]) -> Non
     if config.get("feature_names_in") is not None:
         head.feature_names_in_ = np.asarray(config["feature_names_in"], dtype=object)
     # Heads saved before a method could count have as many as were asked for.
-    found = config["n_clusters"] if "n_clusters" in config else head.n_clusters
-    head.n_clusters_ = int(found)
+    asked = getattr(head, "n_clusters", 0)
+    head.n_clusters_ = int(config.get("n_clusters", asked))
     for name in head._saved:
         setattr(head, name, config["learned"][name])
     outputs = config["n_outputs"]
