@@ -264,6 +264,31 @@ def test_with_one_backbone_rows_that_differ_in_theirs_are_one_run(tmp_path, monk
     assert len(made.features) == 16
 
 
+def test_the_papers_backbone_may_lie_beside_the_datasets(tmp_path, monkeypatch):
+    from imageherd.herd import Herd
+
+    for split in ("train", "test"):
+        fill(tmp_path / "data" / "stl10" / split, ["cat", "ship"], n=1)
+    asked = []
+
+    def embed(self, folder, *, backbone, device):
+        asked.append(backbone)
+        raise ImageherdError(f"{backbone} is not there.")
+
+    monkeypatch.setattr(Herd, "embed", embed)
+    where = tmp_path / "data" / "backbones" / "dino-vitb16"
+
+    def made():
+        return assemble("temi:4", tmp_path / "data", tmp_path / "out", seeds=[0], dataset="stl10")
+
+    assert set(made().missing.values()) == {
+        f"facebook/dino-vitb16 is not there. For this table alone: put it at {where}."
+    }
+    where.mkdir(parents=True)
+    made()
+    assert asked == ["facebook/dino-vitb16", str(where)]
+
+
 def test_a_dataset_elsewhere_is_another_herd(tmp_path, monkeypatch):
     from imageherd.bench.papers import _Embedder
 

@@ -231,7 +231,8 @@ def assemble(
     table : str
         Such as "tsp:1".
     data : path
-        Folder of the datasets; see `imageherd.bench.datasets`.
+        Folder of the datasets; see `imageherd.bench.datasets`. A backbone is taken from its folder
+        ``backbones/``, where it is there under the last part of its hub name.
     out : path
         Where herds and unpacked images are kept; embedding goes on where it stopped.
     seeds : sequence of int
@@ -255,9 +256,8 @@ def assemble(
         mine = [f for f in done.figures if (f.row, f.dataset, f.backbone) == (row, name, wanted)]
         step = RECIPES[table][row]
         try:
-            features = embedder.features(
-                name, _names(backbone, wanted), backbone or wanted, protocol
-            )
+            names = _names(backbone, wanted, Path(data))
+            features = embedder.features(name, names, backbone or wanted, protocol)
             entry = Entry(row, step.method, _params(step, name))
             runs = plan([entry], [features], seeds, step.n_clusters)
             # With a backbone of the user's, rows that differ in theirs alone are one.
@@ -268,12 +268,18 @@ def assemble(
     return done
 
 
-def _names(forced: str | None, wanted: str | None) -> tuple[str, ...]:
+def _names(forced: str | None, wanted: str | None, data: Path) -> tuple[str, ...]:
+    """Return the backbones to load: the user's, or the paper's from a folder or by hub name."""
     if forced is not None:
         return (forced,)
     if wanted is None:
         raise ImageherdError("The paper does not say which backbone; name one with --backbone.")
-    return tuple(BACKBONES[part] for part in wanted.split(" + "))
+    hub = [BACKBONES[part] for part in wanted.split(" + ")]
+    return tuple(str(here) if (here := _weights(data, name)).is_dir() else name for name in hub)
+
+
+def _weights(data: Path, hub_name: str) -> Path:
+    return data / "backbones" / hub_name.partition("/")[2]
 
 
 def _params(step: Step, dataset: str) -> dict[str, Any]:
@@ -324,7 +330,13 @@ class _Embedder:
         name = "cifar100" if dataset == "cifar20" else dataset
         where = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
         herd = Herd(self.out / "herds" / f"{name}-{where}.herd")
-        summary = herd.embed(folder, backbone=backbone, device=self.device)
+        try:
+            summary = herd.embed(folder, backbone=backbone, device=self.device)
+        except ImageherdError as error:
+            if backbone not in BACKBONES.values() or backbone not in str(error):
+                raise
+            here = _weights(self.data, backbone)
+            raise ImageherdError(f"{error} For this table alone: put it at {here}.") from error
         if summary.n_unreadable:
             path, reason = summary.reasons[0]
             warnings.warn(

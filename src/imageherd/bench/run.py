@@ -85,9 +85,9 @@ def fit_and_score(job: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        n, n_scored, d, n_clusters, seconds and cpu_seconds (of all threads; the fit alone), peak_mb (of the whole process up to the end
-        of the fit, Python and its libraries included), scores (empty without labels),
-        label_free, warnings, versions.
+        n, n_scored, d, n_clusters, seconds and cpu_seconds (the fit alone; the second over all
+        threads), peak_mb (of the whole process up to the end of the fit, Python and its libraries
+        included), scores (empty without labels), label_free, warnings, versions.
     """
     from imageherd.heads.make import make_head
     from imageherd.neighbors import NeighborGraph

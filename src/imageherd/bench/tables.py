@@ -61,7 +61,8 @@ class Row:
     seeds : list of int
         Of the runs that ended well.
     numbers : dict of str to Number
-        By the names of `SCORES`, `LABEL_FREE`, `COSTS` and `UNSHOWN`; what is not known is left out.
+        By the names of `SCORES`, `LABEL_FREE`, `COSTS` and `UNSHOWN`; what is not known is left
+        out.
     failures : list of str
         ``seed 3: reason`` for each run that failed.
     warnings : list of str
@@ -95,10 +96,7 @@ def summarize(results: Sequence[Result]) -> list[Row]:
 
 def _row(group: list[Result]) -> Row:
     good = [result for result in group if result["status"] == "ok"]
-    values = [
-        {**r["scores"], **r["label_free"], **{c: r.get(c) for c in (*COSTS, *UNSHOWN)}}
-        for r in good
-    ]
+    values = [{**r, **r["scores"], **r["label_free"]} for r in good]
     numbers = {}
     for name in (*SCORES, *LABEL_FREE, *COSTS, *UNSHOWN):
         found = [v[name] for v in values if v.get(name) is not None]

@@ -121,7 +121,8 @@ def bench(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="For --paper: the folder with DATASET/{train,test}/CLASS/ or DATASET.parquet.",
+            help="For --paper: the folder with DATASET/{train,test}/CLASS/ or DATASET.parquet, "
+            "and backbones/NAME/ where they cannot be downloaded.",
         ),
     ] = Path("datasets"),
     dataset: Annotated[
