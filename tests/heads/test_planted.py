@@ -1,8 +1,8 @@
 """Every method reaches, on data we planted, the number written down before it was run."""
 
-import planted
 import pytest
 
+import planted
 from imageherd.heads import HEADS
 
 # The default rows, shortened where the whole one only costs time: fewer heads, nothing else.
@@ -23,7 +23,7 @@ def test_bar(data, method, sign, bar):
 
 
 def test_three_of_ten_neighbors_are_false():
-    X, y, graph = planted.false_neighbors(0)
+    _X, y, graph = planted.false_neighbors(0)
     share = (y[graph.ids] != y[:, None]).mean()
     assert share == pytest.approx(planted.FALSE_SHARE, abs=0.01)
 
