@@ -10,7 +10,6 @@ differs, the authors' program ("released") is followed.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -33,7 +32,7 @@ from imageherd.heads.coding import (
 from imageherd.heads.cpp_network import CodingNetwork, train_network
 from imageherd.heads.loop import Run, generator
 from imageherd.heads.scaling import BLOCK_ROWS, Features, padded_block
-from imageherd.heads.sinkhorn import column_potentials, whole_membership
+from imageherd.heads.sinkhorn import default_gamma
 from imageherd.heads.spectral import embedding_labels, spectral_embedding, spectral_labels
 
 _PAPER: dict[str, Any] = {
@@ -41,60 +40,37 @@ _PAPER: dict[str, Any] = {
     "hidden": 4096,
     "n_features_out": 128,
     "batch_size": 1024,
-    "lr": 1e-4,
     "start_epochs": 1,
     "min_steps": 0,
     "n_landmarks": 15_000,
 }
+_WIDE = {**_PAPER, "hidden": 2048, "n_features_out": 1024, "start_epochs": 2, "epochs": 20}
 PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": {**_PAPER, "gamma": 0.175, "epochs": 5},
     "cifar20": {**_PAPER, "gamma": 0.13, "epochs": 15},
     "cifar100": {**_PAPER, "gamma": 0.1, "epochs": 50, "batch_size": 1500},
-    "imagenet": {
-        **_PAPER,
-        "gamma": 0.12,
-        "start_epochs": 2,
-        "epochs": 20,
-        "hidden": 2048,
-        "n_features_out": 1024,
-    },
+    "imagenet": {**_WIDE, "gamma": 0.12},
     "coco": {**_PAPER, "gamma": 0.12, "epochs": 20, "batch_size": 1200},
-    "laion": {
-        **_PAPER,
-        "gamma": 0.09,
-        "start_epochs": 2,
-        "epochs": 20,
-        "hidden": 2048,
-        "n_features_out": 1024,
-    },
+    "laion": {**_WIDE, "gamma": 0.09},
 }
 """Table 8's rows by name, for ``CPP(n_clusters, **PRESETS["cifar10"])``."""
 
 Part = Callable[[nn.Module, CodingNetwork, Tensor], Tensor]
 
 
-def default_gamma(n_clusters: int) -> float:
-    """Temperature for K clusters: 0.4/ln K, between 0.1 and 0.175.
-
-    With K equal clusters, mates weigh as much as all others together when exp(gap/γ) = K - 1, gap
-    being how much more alike (in |cos|) mates are than others. 0.4/ln K is that for a gap of 0.4,
-    and gives table 8's values for 10 and 20 clusters; beyond 0.1 to 0.175 the paper does not go.
-    """
-    return min(max(0.4 / math.log(max(n_clusters, 2)), 0.1), 0.175)
-
-
 class CPP(Head):
     """CPP: features spread as a whole and compressed by cluster; clusters read off for any K.
 
-    Training does not know K: it maximises the rate reduction R(Z) - Rc(Z, Π). Clusters are those
-    of a spectral clustering of Π over landmarks, and any other row takes the label with the
-    largest summed membership, so it does not depend on who else is in the batch. `predict_proba`
-    are these sums. `labels_for` and `with_clusters` read off another K without training,
-    `coding_length_curve` counts. `transform` returns Z, which is what the paper searches with.
+    Training does not know K: it maximises the rate reduction R(Z) - Rc(Z, Π). A spectral
+    clustering of Π over landmarks gives these their labels; any row takes the label with the
+    largest summed membership, whoever else is in the batch, and `predict_proba` are these sums.
+    `labels_for` and `with_clusters` read off another K without training, `coding_length_curve`
+    counts. `transform` returns Z, which is what the paper searches with.
 
-    The defaults are ours, for any folder from 200 rows up and a machine without a GPU; see each
-    parameter. They were settled without labels, by where the losses level off on features of
-    photographs. The paper's settings are ``CPP(**PRESETS["cifar10"])`` and so on (table 8).
+    The defaults are the paper's where nothing else is said, and otherwise ours, for any folder
+    from 200 rows up and a machine without a GPU. They were settled without labels of photographs,
+    by where R(Z) levels off (some 50 steps here as at the paper's width and batch) and on planted
+    subspaces. The paper's settings are ``CPP(**PRESETS["cifar10"])`` and so on (table 8).
 
     Of the paper's and the authors' program's form of the objective, this is the program's: eqs. 1
     and 2 have no ½ (a factor on the learning rate), divide Π's columns by their sums and project
@@ -112,24 +88,27 @@ class CPP(Head):
     blocks : tuple of int, optional
         Columns of each feature space where X holds several side by side; each is scaled on its
         own.
-    hidden : int, default=1024
-        Width of the trunk's two layers. The paper: 4096 (2048 for ImageNet and LAION).
+    hidden : int, default=512
+        Width of the trunk's two layers. The paper: 4096 (2048 for ImageNet and LAION). A wide
+        trunk tears a small folder's clusters into pieces, which Rc - R rewards; and at d = 1280 it
+        would take most of the time.
     n_features_out : int, optional
-        dz, the columns of Z and C. By default 128 or, if that is more, K: clusters that span
-        subspaces orthogonal to each other need as many dimensions. The paper: 128 (1024 for
-        ImageNet and LAION).
+        dz, the columns of Z and C. By default 128, but not more than X has after scaling, as R(Z)
+        spreads Z evenly over all of them and has to tear neighbours apart where there are more;
+        and not less than K, as clusters orthogonal to each other need as many. The paper: 128
+        (1024 for ImageNet and LAION).
     eps2 : float, default=0.1
         ε², the distortion at which volumes are measured.
     gamma : float, optional
         Temperature of Π in training: lower gives every row fewer mates. By default 0.4/ln K,
-        between 0.1 and 0.175, see `default_gamma`. The paper: 0.09 to 0.175.
+        between 0.1 and 0.175, see `imageherd.heads.sinkhorn.default_gamma`. The paper: 0.09 to 0.175.
     landmark_gamma : float, default=0.15
         Temperature of Π over the landmarks.
     balance : float, default=1.0
         How hard Π's columns are held to equal sums, 0 to 1 (1: Sinkhorn's projection, the paper;
-        0: none, a softmax over rows; between: see `column_potentials`). What is equal is how much
-        each *row* counts as a mate of others, not the clusters' sizes: blocks of any sizes fit
-        that exactly. Less lets rows in crowded places count for more, and crowded clusters grow.
+        0: a softmax over rows; see `imageherd.heads.sinkhorn.column_potentials`). It makes rows,
+        not clusters, count equally: blocks of any sizes fit it. Less lets crowded clusters draw
+        the rows of small ones.
     membership_penalty : float, default=0.05
         p of the term p/2·‖Π‖², which keeps Π from shrinking to single rows. The program's; not in
         the paper.
@@ -139,13 +118,13 @@ class CPP(Head):
     epochs, start_epochs : int, default=10 and 1
         Epochs in all, and of them those that maximise R(Z) alone; both stretch where `min_steps`
         adds epochs. The paper: 5 to 50, and 1 or 2.
-    min_steps : int, default=600
-        Epochs are added until at least so many steps are taken.
+    min_steps : int, default=300
+        Epochs are added until at least so many steps are taken. The paper takes 240 on CIFAR-10.
     batch_size : int, default=512
         At most n/4 is used, but not fewer than 32 rows where there are so many. The paper: 1024 to
         1500.
-    lr : float, default=2e-3
-        Of SGD with momentum. The paper: 1e-4.
+    lr : float, default=1e-4
+        Of SGD with momentum.
     momentum : float, default=0.9
         Of SGD.
     weight_decay, code_weight_decay : float, default=1e-4 and 5e-3
@@ -169,17 +148,19 @@ class CPP(Head):
         dz.
     n_landmarks_ : int
         Landmarks there are.
+    seed_ : int
+        Seed of this fit, drawn from `random_state`.
     history_ : list of dict
         By epoch: epoch, loss, rate R(Z), compression Rc(Z, Π) and membership_entropy, the mean
-        entropy of Π's rows in nats (the last two 0 while R(Z) alone is maximised). There are no
-        clusters to count while it trains.
+        entropy of Π's rows in nats (the last two 0 while R(Z) alone is maximised); no cluster
+        counts, as there are no clusters while it trains.
 
     Notes
     -----
-    Time: a step takes about 6 B² dz² operations beside the network's, a third of which is
-    `coding.compression`'s value; the landmarks some 200 K m², and O(m dz) a row predicted.
-    Memory: the scaled features, Π over the landmarks (4 m² bytes, 400 MB for 10,000), in training
-    some hundreds of MB (see `coding.compression`), and codes_.
+    Time: about 3 B² dz² multiplications and additions a step beside the network's, then some
+    200 K m² for the landmarks, and O(m dz) a row predicted. Memory: the scaled features, in
+    training some hundred MB (see `imageherd.heads.coding.compression`), Π over the landmarks (4 m²
+    bytes, 400 MB for 10,000) and its eigenvectors, and codes_.
     """
 
     _saved: ClassVar[tuple[str, ...]] = (
@@ -198,7 +179,7 @@ class CPP(Head):
         scaling: str = "standard",
         pca_variance: float = 0.8,
         blocks: tuple[int, ...] | None = None,
-        hidden: int = 1024,
+        hidden: int = 512,
         n_features_out: int | None = None,
         eps2: float = 0.1,
         gamma: float | None = None,
@@ -208,9 +189,9 @@ class CPP(Head):
         warm_start: bool = True,
         epochs: int = 10,
         start_epochs: int = 1,
-        min_steps: int = 600,
+        min_steps: int = 300,
         batch_size: int = 512,
-        lr: float = 2e-3,
+        lr: float = 1e-4,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         code_weight_decay: float = 5e-3,
@@ -241,6 +222,11 @@ class CPP(Head):
         self.n_landmarks = n_landmarks
         self.random_state = random_state
         self.device = device
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return Z of each row of X (n, d): ndarray (n, dz) of float32, unit rows."""
@@ -364,41 +350,28 @@ class CPP(Head):
             run, Z = replace(run, device=torch.device("cpu")), Z.cpu()
         self.seed_ = run.seed
         self.gamma_ = float(self.gamma or default_gamma(self.n_clusters))
-        self.n_features_out_ = int(self.n_features_out or max(128, self.n_clusters))
+        self.n_features_out_ = int(
+            self.n_features_out or max(self.n_clusters, min(128, Z.shape[1]))
+        )
         self.n_landmarks_ = min(int(self.n_landmarks), len(Z))
         network = self._network(Z.shape[1], dict(vars(self)))
         network.start(generator(run.seed, stream=1))
         network.to(Z.device)
         self.history_ = train_network(network, Z, self, run)
         self.n_iter_ = len(self.history_)
-        self._place_landmarks(network.eval(), Z)
+        drawn = torch.randperm(len(Z), generator=generator(run.seed, stream=2))
+        rows = drawn[: self.n_landmarks_].sort().values.to(Z.device)
+        network.eval().place_landmarks(Z[rows], self.balance)
+        labels = spectral_labels(network.landmark_membership(), self.n_clusters, run.seed)
+        network.landmark_labels.copy_(torch.from_numpy(labels))
         return network
 
-    @torch.no_grad()
-    def _place_landmarks(self, network: CodingNetwork, Z: Tensor) -> None:
-        """Draw the landmarks and cluster them."""
-        drawn = torch.randperm(len(Z), generator=generator(self.seed_, stream=2))
-        rows = drawn[: self.n_landmarks_].sort().values.to(Z.device)
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            features, codes = network.both(Z[rows[block]])
-            network.landmark_features[block] = features
-            network.landmark_codes[block] = codes
-        potentials = column_potentials(network.landmark_codes, self.landmark_gamma, self.balance)
-        network.landmark_potentials.copy_(potentials)
-        Pi = whole_membership(network.landmark_codes, potentials, self.landmark_gamma)
-        labels = spectral_labels(Pi, self.n_clusters, self.seed_)
-        network.landmark_labels.copy_(torch.from_numpy(labels))
-
     def _landmark_membership(self) -> Tensor:
-        network = self.network_
         device = resolve_device(self.device)
-        device = torch.device("cpu") if device.type == "mps" else device
-        return whole_membership(
-            network.landmark_codes.to(device),
-            network.landmark_potentials.to(device),
-            self.landmark_gamma,
-        )
+        # No eigenvectors on Apple's GPUs.
+        kind = "cpu" if device.type == "mps" else device
+        network: CodingNetwork = copy.deepcopy(self.network_).to(kind)
+        return network.landmark_membership()
 
     def _training_labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
         self.codes_ = self._in_blocks(X, device, _codes)

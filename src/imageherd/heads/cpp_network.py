@@ -11,7 +11,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from imageherd.heads.coding import coding_rate, compression
 from imageherd.heads.loop import Plan, Run, train
-from imageherd.heads.sinkhorn import column_potentials, membership
+from imageherd.heads.scaling import BLOCK_ROWS
+from imageherd.heads.sinkhorn import column_potentials, membership, whole_membership
 
 if TYPE_CHECKING:
     from imageherd.heads.cpp import CPP
@@ -98,6 +99,19 @@ class CodingNetwork(nn.Module):
         sums = weights.new_zeros(len(C), self.n_clusters)
         sums.index_add_(1, self.landmark_labels, weights)
         return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
+
+    @torch.no_grad()
+    def place_landmarks(self, x: Tensor, balance: float) -> None:
+        """Make rows (m, d) the landmarks; their labels are still to be set."""
+        for start in range(0, len(x), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            self.landmark_features[rows], self.landmark_codes[rows] = self.both(x[rows])
+        potentials = column_potentials(self.landmark_codes, self.gamma, balance)
+        self.landmark_potentials.copy_(potentials)
+
+    def landmark_membership(self) -> Tensor:
+        """Return Π (m, m) of the landmarks among themselves."""
+        return whole_membership(self.landmark_codes, self.landmark_potentials, self.gamma)
 
 
 def _linear(n_inputs: int, n_outputs: int) -> nn.Linear:
