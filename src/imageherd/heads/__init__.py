@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "tsp": ("imageherd.heads.tsp", "TSP"),
     "temi": ("imageherd.heads.temi", "TEMI"),
+    "cpp": ("imageherd.heads.cpp", "CPP"),
     "scp": ("imageherd.heads.scp", "SCP"),
     "infonce": ("imageherd.heads.infonce", "InfoNCE"),
     "lsdc": ("imageherd.heads.lsdc", "LSDC"),

@@ -101,7 +101,7 @@ class CPP(Head):
         ε², the distortion at which volumes are measured.
     gamma : float, optional
         Temperature of Π in training: lower gives every row fewer mates. By default 0.4/ln K,
-        between 0.1 and 0.175, see `imageherd.heads.sinkhorn.default_gamma`. The paper: 0.09 to 0.175.
+        between 0.1 and 0.175 (`imageherd.heads.sinkhorn.default_gamma`). The paper: 0.09 to 0.175.
     landmark_gamma : float, default=0.15
         Temperature of Π over the landmarks.
     balance : float, default=1.0
@@ -135,8 +135,7 @@ class CPP(Head):
     random_state : int, RandomState or None, default=None
         Seed.
     device : str, default="auto"
-        See `imageherd.device.resolve_device`. On "mps", which lacks the factorisations, training
-        is on the CPU.
+        See `imageherd.device.resolve_device`. "mps" lacks the factorisations: it trains on the CPU.
 
     Attributes
     ----------
@@ -252,9 +251,7 @@ class CPP(Head):
         if X is not None:
             return head.predict(X)
         if not hasattr(self, "codes_"):
-            raise ValueError(
-                "X=None asks for the rows fitted, which a loaded head has not; give X."
-            )
+            raise ValueError("X=None is for the rows fitted, which this head has not; give X.")
         return head._in_blocks(self.codes_, resolve_device(self.device), _labels_of_codes)
 
     def with_clusters(self, n_clusters: int) -> Self:
