@@ -396,5 +396,5 @@ class Herd:
     def _readable(self) -> NDArray[np.int64]:
         """Return the rows of the images that are there and can be read."""
         items = self.items()
-        rows: NDArray[np.int64] = items.filter(pc.equal(items["status"], OK))["row"].to_numpy()
+        rows: NDArray[np.int64] = items["row"].filter(pc.equal(items["status"], OK)).to_numpy()
         return rows

@@ -74,7 +74,7 @@ def move_source(herd: Path, items: Items, folder: Listed, moved_from: str | Path
         new = next(i for i, uri in enumerate(known) if uri == folder.uri and i != old)
         table = items.table()
         ours = pc.and_(pc.equal(table["source"], new), pc.not_equal(table["status"], DELETED))
-        for row in table.filter(ours)["row"].to_pylist():
+        for row in table["row"].filter(ours).to_pylist():
             items.change(row, status=DELETED, reason="the same file has a row of its old folder")
         # Before the sources: a run killed in between finds everything still to be done.
         items.save()
@@ -101,7 +101,7 @@ def _uri(root: str | Path) -> str:
 
 def _live(items: Items, n_sources: int) -> list[int]:
     table = items.table()
-    live = table.filter(pc.not_equal(table["status"], DELETED))["source"].to_numpy()
+    live = table["source"].filter(pc.not_equal(table["status"], DELETED)).to_numpy()
     counts: list[int] = np.bincount(live, minlength=n_sources).tolist()
     return counts
 

@@ -103,11 +103,12 @@ def embed_as_json(summary: EmbedSummary) -> dict[str, Any]:
 
 def unreadable(items: pa.Table) -> list[tuple[str, list[str]]]:
     """Return each reason with the display paths it keeps from being read, most frequent first."""
+    import pyarrow.compute as pc
+
     by_reason: dict[str, list[str]] = defaultdict(list)
-    columns = (items[name].to_pylist() for name in ("status", "reason", "path"))
-    for status, reason, path in zip(*columns, strict=True):
-        if status == "unreadable":
-            by_reason[reason or "unknown"].append(path)
+    bad = items.select(["reason", "path"]).filter(pc.equal(items["status"], "unreadable"))
+    for item in bad.to_pylist():
+        by_reason[item["reason"] or "unknown"].append(item["path"])
     return sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[0]))
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 
 from imageherd.cores import usable_cores
-from imageherd.features.items import DELETED, UNREADABLE, Items
+from imageherd.features.items import UNREADABLE, Items
+from imageherd.features.known import RowsOfEntries
 from imageherd.features.reading import Job, read_image
 from imageherd.features.register import Source
 from imageherd.features.store import MANIFEST, present_mask, read_manifest
@@ -17,6 +19,7 @@ from imageherd.images.folder import display_path
 
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
+    from imageherd.images.folder import Entry
 
 _IMAGES = 8
 _SECONDS = 0.6
@@ -65,21 +68,22 @@ def estimate(
 
 
 def _remaining(items: Items, source: Source, source_index: int, folder: Path) -> list[bytes]:
-    present = present_mask(read_manifest(folder)) if (folder / MANIFEST).exists() else np.zeros(0)
-    columns = ["row", "source", "key", "bytes", "mtime_ns", "status"]
-    table = items.table().select(columns)
-    done = set()
-    for row, index, key, size, mtime_ns, status in zip(
-        *(table[name].to_pylist() for name in columns), strict=True
-    ):
-        settled = status == UNREADABLE or (row < len(present) and present[row])
-        if index == source_index and status != DELETED and settled:
-            done.add((key, size, mtime_ns))
-    return [
-        entry.key
-        for entry in source.scan()
-        if not entry.reason and (entry.key, entry.size, entry.mtime_ns) not in done
-    ]
+    table = items.table()
+    settled = pc.equal(table["status"], UNREADABLE).to_numpy().copy()
+    if (folder / MANIFEST).exists():
+        present = present_mask(read_manifest(folder))[: len(settled)]
+        settled[: len(present)] |= present
+    entries = source.scan()
+    rows = RowsOfEntries(table, source_index, entries)
+    settled &= rows.live
+
+    def done(at: int, entry: Entry) -> bool:
+        return any(
+            settled[row] and rows.size[row] == entry.size and rows.mtime_ns[row] == entry.mtime_ns
+            for row in rows.of(at)
+        )
+
+    return [e.key for at, e in enumerate(entries) if not e.reason and not done(at, e)]
 
 
 def _model_seconds(backbone: Backbone) -> float:

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from imageherd.cores import usable_cores
 from imageherd.errors import ImageherdError
 from imageherd.features.batching import Batch
 from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
+from imageherd.features.known import RowOfContent
 from imageherd.features.prefetch import map_ahead
 from imageherd.features.reading import Job, Read, read_image
 from imageherd.features.register import Source, register
@@ -114,7 +118,9 @@ def embed_source(
     summary = EmbedSummary(n_images=registration.n_images, n_deleted=registration.n_deleted)
     run = _Run(items, source_index, backbone, writer, summary)
     todo = run.todo(registration.retry)
-    shards = [i for i, rows in enumerate(todo) if rows or writer.rows_of(i) != run.shard_rows(i)]
+    shards = [
+        i for i, rows in enumerate(todo) if len(rows) or writer.rows_of(i) != run.shard_rows(i)
+    ]
     total = sum(len(rows) for rows in todo)
     image_bytes = 3 * 4 * backbone.preprocessing.size**2
     # Two batches ahead: while the model has one, the next is complete and the one after begun.
@@ -128,7 +134,7 @@ def embed_source(
         closing(map_ahead(read, run.jobs(shards, todo), workers=workers, ahead=ahead)) as results,
     ):
         for index in shards:
-            run.embed_shard(index, todo[index], results, advance)
+            run.embed_shard(index, todo[index].tolist(), results, advance)
     summary.reasons = run.reasons()
     summary.n_unreadable = len(summary.reasons)
     summary.seconds = time.perf_counter() - started
@@ -155,36 +161,32 @@ class _Run:
                 f"has {items.n_rows} rows: one of the two was replaced by an older copy."
             )
         # The lowest row, so that a resumed run copies from a row with the same bytes.
-        self.row_of_content: dict[str, int] = {}
-        hashes = items.table()["content_hash"].to_pylist()
-        for row in np.flatnonzero(writer.present).tolist():
-            if hashes[row] is not None:
-                self.row_of_content.setdefault(hashes[row], row)
+        self.row_of_content = RowOfContent(items.table()["content_hash"], writer.present)
 
     def shard_rows(self, index: int) -> int:
         rows = self.items.part_rows
         return min(rows, self.items.n_rows - index * rows)
 
-    def todo(self, retry: list[int]) -> list[list[int]]:
+    def todo(self, retry: list[int]) -> list[NDArray[np.int64]]:
         """Return, for each shard, the rows of this source that lack a vector they could have."""
         table = self.items.table()
-        status = np.array(table["status"].to_pylist(), dtype=object)
-        present = np.zeros(len(status), bool)
+        present = np.zeros(len(table), bool)
         present[: len(self.writer.present)] = self.writer.present
-        wanted = (status == PENDING) | ((status == OK) & ~present)
+        ok = pc.equal(table["status"], OK).to_numpy()
+        wanted = pc.equal(table["status"], PENDING).to_numpy() | (ok & ~present)
         wanted &= table["source"].to_numpy() == self.source_index
         wanted[retry] = True
         size = self.items.part_rows
         return [
-            (np.flatnonzero(wanted[start : start + size]) + start).tolist()
+            np.flatnonzero(wanted[start : start + size]) + start
             for start in range(0, len(wanted), size)
         ]
 
-    def jobs(self, shards: list[int], todo: list[list[int]]) -> Iterator[Job]:
+    def jobs(self, shards: list[int], todo: list[NDArray[np.int64]]) -> Iterator[Job]:
         for index in shards:
-            part = self.items.part(index) if todo[index] else []
+            part = self.items.part(index) if len(todo[index]) else []
             first = index * self.items.part_rows
-            for row in todo[index]:
+            for row in todo[index].tolist():
                 item = part[row - first]
                 yield Job(row, item["key"], item["path"])
 
@@ -264,15 +266,14 @@ class _Run:
 
     def reasons(self) -> list[tuple[str, str]]:
         """Return path and reason of every live row of the source without a vector."""
-        columns = ["row", "source", "path", "status", "reason"]
-        table = self.items.table().select(columns)
-        out = []
-        for row, source, path, status, reason in zip(
-            *(table[name].to_pylist() for name in columns), strict=True
-        ):
-            if source != self.source_index or status == DELETED:
-                continue
-            why = self.failed.get(row) or (reason if status == UNREADABLE else "")
-            if why:
-                out.append((path, why))
-        return out
+        table = self.items.table()
+        concerned = pc.equal(table["status"], UNREADABLE)
+        if self.failed:
+            rows = pa.array(list(self.failed), pa.int64())
+            concerned = pc.or_(concerned, pc.is_in(table["row"], value_set=rows))
+        concerned = pc.and_(concerned, pc.not_equal(table["status"], DELETED))
+        concerned = pc.and_(concerned, pc.equal(table["source"], self.source_index))
+        return [
+            (item["path"], self.failed.get(item["row"]) or item["reason"])
+            for item in table.select(["row", "path", "reason"]).filter(concerned).to_pylist()
+        ]

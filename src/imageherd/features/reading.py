@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,7 @@ class Read:
     taken_at: str | None = None
 
 
-def read_image(
-    source: Source, job: Job, backbone: Backbone, row_of_content: dict[str, int]
-) -> Read:
+def read_image(source: Source, job: Job, backbone: Backbone, known: Container[str]) -> Read:
     """Read one image once: bytes, content hash, decoding, preprocessing; runs in a thread.
 
     Parameters
@@ -49,14 +48,14 @@ def read_image(
         Which image.
     backbone : Backbone
         Says how to preprocess.
-    row_of_content : dict
-        Content that has its vector already is not decoded.
+    known : container of str
+        Hashes: content that has its vector already is not decoded.
     """
     content_hash = None
     try:
         data = source.read(job.key)
         content_hash = hashlib.sha256(data).hexdigest()
-        if content_hash in row_of_content:
+        if content_hash in known:
             return Read(content_hash)
         decoded = decode(data, min_side=backbone.preprocessing.resize)
         pixels = backbone.preprocessing.apply(decoded.image)

@@ -13,7 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
+from imageherd.features.known import RowsOfEntries
 from imageherd.features.prefetch import map_ahead
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import display_path
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from imageherd.images.folder import Entry
 
 GONE = "no longer in the source"
+# New rows turned into a table at the same time: their lists of objects are short-lived.
+AT_ONCE = 65_536
 
 
 class Source(Protocol):
@@ -51,7 +57,7 @@ def register(items: Items, source: Source, source_index: int, *, workers: int) -
 
     New images are appended as pending rows in key order. Files whose size or time differs from
     their row's are read once to see whether their content differs too. Cost: one look at each
-    entry of the scan; memory is about 300 bytes an image.
+    entry of the scan; memory is what the scan takes and about 100 bytes an image.
 
     Parameters
     ----------
@@ -71,81 +77,74 @@ def register(items: Items, source: Source, source_index: int, *, workers: int) -
         `retry`: unreadable rows whose file could not even be opened last time, to be tried again.
     """
     entries = source.scan()
-    rows = _Rows(items, source_index)
-    doubtful = [entry for entry in entries if rows.in_doubt(entry)]
+    rows = _Rows(items.table(), source_index, entries)
+    doubtful = [entry for at, entry in enumerate(entries) if rows.in_doubt(at, entry)]
     digests = dict(_hashes(source, doubtful, workers))
     result = Registration(n_images=len(entries))
     new: list[Entry] = []
-    for entry in entries:
-        row = rows.choose(entry, digests.get(entry.key))
+    for at, entry in enumerate(entries):
+        row = rows.choose(at, entry, digests.get(entry.key))
         if row is None:
             row = items.n_rows + len(new)
             new.append(entry)
         elif _keep(items, rows, row, entry):
             result.retry.append(row)
-        for other in rows.of.pop(entry.key, ()):
-            if other != row and rows.live(other):
+        for other in rows.of(at):
+            if other != row and rows.live[other]:
                 items.change(other, status=DELETED, reason=f"replaced by row {row}")
-    for gone in (row for left in rows.of.values() for row in left if rows.live(row)):
+    for gone in rows.left[rows.live[rows.left]].tolist():
         items.change(gone, status=DELETED, reason=GONE)
         result.n_deleted += 1
-    items.append(_new_rows(new, source_index))
+    for start in range(0, len(new), AT_ONCE):
+        items.append(_new_rows(new[start : start + AT_ONCE], source_index))
     items.save()
     return result
 
 
-class _Rows:
-    """The columns that decide, as arrays, and the rows of each key of one source."""
+class _Rows(RowsOfEntries):
+    """The rows of each entry, and what decides which of them is its own."""
 
-    def __init__(self, items: Items, source_index: int) -> None:
-        table = items.table()
-        self.size = table["bytes"].to_numpy()
-        self.mtime_ns = table["mtime_ns"].to_numpy()
-        self.content_hash: list[str | None] = table["content_hash"].to_pylist()
-        self.status: list[str] = table["status"].to_pylist()
+    def __init__(self, table: pa.Table, source_index: int, entries: Sequence[Entry]) -> None:
+        super().__init__(table, source_index, entries)
+        self.content_hash = table["content_hash"]
+        self.hashed = self.content_hash.is_valid().to_numpy()
+        self.unreadable = pc.equal(table["status"], UNREADABLE).to_numpy()
         self.decoded = table["width"].is_valid().to_numpy()
-        self.of: dict[bytes, list[int]] = {}
-        sources, keys = table["source"].to_numpy(), table["key"]
-        for row, key in enumerate(keys.to_pylist()):
-            if sources[row] == source_index:
-                self.of.setdefault(key, []).append(row)
 
-    def live(self, row: int) -> bool:
-        return self.status[row] != DELETED
-
-    def in_doubt(self, entry: Entry) -> bool:
+    def in_doubt(self, at: int, entry: Entry) -> bool:
         """Whether only the content can say which row it is."""
-        rows = self.of.get(entry.key, ())
         return (
             not entry.reason
-            and self._unchanged(entry) is None
-            and any(self.content_hash[row] is not None for row in rows)
+            and self._unchanged(at, entry) is None
+            and any(self.hashed[row] for row in self.of(at))
         )
 
-    def choose(self, entry: Entry, digest: str | None) -> int | None:
+    def choose(self, at: int, entry: Entry, digest: str | None) -> int | None:
         """Return the row of an entry, None for a new one."""
-        if (row := self._unchanged(entry)) is not None:
+        if (row := self._unchanged(at, entry)) is not None:
             return row
-        rows = self._preferred(entry)
+        rows = self._preferred(at)
         if digest is not None:
             for row in rows:
-                if self.content_hash[row] == digest:
+                if self.content_hash[row].as_py() == digest:
                     return row
-        return next((row for row in rows if self.content_hash[row] is None), None)
+        return next((row for row in rows if not self.hashed[row]), None)
 
-    def _unchanged(self, entry: Entry) -> int | None:
-        rows = self._preferred(entry)
+    def _unchanged(self, at: int, entry: Entry) -> int | None:
+        rows = self._preferred(at)
         # Size and time are trusted for what is there now; what was replaced needs the content.
-        for row in [row for row in rows if self.live(row)] or rows:
+        for row in [row for row in rows if self.live[row]] or rows:
             if self.size[row] == entry.size and self.mtime_ns[row] == entry.mtime_ns:
                 return row
         return None
 
-    def _preferred(self, entry: Entry) -> list[int]:
+    def _preferred(self, at: int) -> list[int]:
         # The live row first, then the latest. A crash while saving can leave two live rows; the
         # one that run chose has the file's size and time.
-        rows = self.of.get(entry.key, ())
-        return sorted(rows, key=lambda row: (self.live(row), row), reverse=True)
+        rows = self.of(at)
+        if len(rows) > 1:
+            rows.sort(key=lambda row: (self.live[row], row), reverse=True)
+        return rows
 
 
 def _keep(items: Items, rows: _Rows, row: int, entry: Entry) -> bool:
@@ -154,12 +153,12 @@ def _keep(items: Items, rows: _Rows, row: int, entry: Entry) -> bool:
     if rows.size[row] != entry.size or rows.mtime_ns[row] != entry.mtime_ns:
         values = {"bytes": entry.size, "mtime_ns": entry.mtime_ns}
     retry = False
-    if rows.content_hash[row] is None and entry.reason:
+    if not rows.hashed[row] and entry.reason:
         values |= {"status": UNREADABLE, "reason": entry.reason}
-    elif not rows.live(row):
+    elif not rows.live[row]:
         values |= {"status": OK if rows.decoded[row] else PENDING, "reason": ""}
-    elif rows.content_hash[row] is None:
-        retry = rows.status[row] == UNREADABLE
+    elif not rows.hashed[row]:
+        retry = bool(rows.unreadable[row])
     if values:
         items.change(row, **values)
     return retry
