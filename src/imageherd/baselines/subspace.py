@@ -248,9 +248,9 @@ class EnSC(Voting):
 
     Notes
     -----
-    O(n² d) for products, a few times over, and n small problems one after another: about 6 ms a
-    row with the default (n = 10,000: a minute or two), 0.2 s with gamma=50. Memory beside the
-    features: the codes (20 to 50 entries a row), what `spectral_labels` takes, and what
+    O(n² d) for products, a few times over, and n small problems one after another: n = 3,781 of
+    1,280 columns took 6 s of one core; gamma=50 takes tens of times that. Memory beside the
+    features: the codes (some 30 entries a row), what `spectral_labels` takes, and what
     `NeighborVote` keeps.
     """
 
@@ -292,6 +292,10 @@ class SSCOMP(Voting):
 
     `omp_codes` of the rows at unit length, `code_affinity`, `spectral_labels`.
 
+    It wants subspaces of many dimensions, sparsely sampled. Of compact or densely sampled groups
+    the nearest row explains nearly all of a row, and what is left is written with rows of any
+    group: three blobs far apart come out at random.
+
     Parameters
     ----------
     n_clusters : int, default=10
@@ -316,7 +320,7 @@ class SSCOMP(Voting):
 
     Notes
     -----
-    O(n² d n_nonzero) time. Memory beside the features: 512 n numbers while coding, the codes, what
+    O(n² d n_nonzero) time: n = 10,000 of 1,280 columns took 15 s of one core. Memory beside the features: 512 n numbers while coding, the codes, what
     `spectral_labels` takes, and what `NeighborVote` keeps.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,7 +94,8 @@ def agreed(Z: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.int3
     """Give exact copies of a row the label that most of them have, the smaller of equals."""
     seen: dict[bytes, int] = {}
     # + 0 makes -0 and 0 the same bytes.
-    points = np.array([seen.setdefault((row + 0).tobytes(), len(seen)) for row in Z])
+    digests = (hashlib.sha256((row + 0).tobytes()).digest() for row in Z)
+    points = np.array([seen.setdefault(digest, len(seen)) for digest in digests])
     if len(seen) == len(Z):
         return labels
     pairs, counts = np.unique(np.stack([points, labels]), axis=1, return_counts=True)
