@@ -320,8 +320,9 @@ class SSCOMP(Voting):
 
     Notes
     -----
-    O(n² d n_nonzero) time: n = 10,000 of 1,280 columns took 15 s of one core. Memory beside the features: 512 n numbers while coding, the codes, what
-    `spectral_labels` takes, and what `NeighborVote` keeps.
+    O(n² d n_nonzero) time: n = 10,000 of 1,280 columns took 15 s of one core. Memory beside the
+    features: 512 n numbers while coding, the codes, what `spectral_labels` takes, and what
+    `NeighborVote` keeps.
     """
 
     against_collapse: ClassVar[str] = "raise n_nonzero or lower n_clusters"
