@@ -242,6 +242,15 @@ def test_warm_start_spreads_z_and_hands_it_to_c(blobs):
     assert not torch.equal(ablation.network_.to_codes.weight, ablation.network_.to_features.weight)
 
 
+def test_history_tells_how_the_last_batch_would_be_clustered(blobs):
+    X, _ = blobs
+    params = {**QUICK, "epochs": 3, "start_epochs": 1, "batch_size": 500, "lr": 1e-3}
+    history = CPP(4, **{**params, "min_steps": 60}).fit(X).history_
+    assert history[-1]["used_clusters"] == 4
+    assert history[-1]["marginal_entropy"] == pytest.approx(np.log(4), abs=0.1)
+    assert 0 < history[-1]["conditional_entropy"] < history[-1]["marginal_entropy"]
+
+
 def test_penalty_makes_memberships_wider(blobs):
     X, _ = blobs
     params = {**QUICK, "min_steps": 40, "lr": 1e-3}

@@ -151,8 +151,8 @@ class CPP(Head):
         Seed of this fit, drawn from `random_state`.
     history_ : list of dict
         By epoch: epoch, loss, rate R(Z), compression Rc(Z, Π) and membership_entropy, the mean
-        entropy of Π's rows in nats (the last two 0 while R(Z) alone is maximised); no cluster
-        counts, as there are no clusters while it trains.
+        entropy of Π's rows in nats (the last two 0 while R(Z) alone is maximised); and how the
+        epoch's last batch would be clustered, see `imageherd.heads.usage.Usage`.
 
     Notes
     -----

@@ -13,6 +13,8 @@ from imageherd.heads.coding import coding_rate, compression
 from imageherd.heads.loop import Plan, Run, train
 from imageherd.heads.scaling import BLOCK_ROWS
 from imageherd.heads.sinkhorn import column_potentials, membership, whole_membership
+from imageherd.heads.spectral import spectral_labels
+from imageherd.heads.usage import Usage
 
 if TYPE_CHECKING:
     from imageherd.heads.cpp import CPP
@@ -129,6 +131,14 @@ def batches(settings: CPP, n: int) -> tuple[Plan, int]:
     return Plan(n, size, steps, epochs), start
 
 
+def clusters_of_batch(C: Tensor, settings: CPP) -> Tensor:
+    """P(cluster | row), (b, K), of codes (b, dz), clustered as the landmarks will be."""
+    gamma, K = settings.landmark_gamma, settings.n_clusters
+    Pi = whole_membership(C, column_potentials(C, gamma, settings.balance), gamma)
+    labels = spectral_labels(Pi, min(K, len(C)), settings.seed_, n_init=1)
+    return Pi @ F.one_hot(torch.from_numpy(labels).long().to(C.device), K).to(C.dtype)
+
+
 def train_network(
     network: CodingNetwork, Z: Tensor, settings: CPP, run: Run
 ) -> list[dict[str, Any]]:
@@ -145,15 +155,17 @@ def train_network(
         momentum=settings.momentum,
     )
     sums = torch.zeros(3, dtype=torch.float64, device=run.device)
-    epoch_before = -1
+    usage = Usage(settings.n_clusters, run.device)
+    epoch_before, newest = -1, Z[:0]
 
     def step(rows: Tensor, epoch: int) -> Tensor:
-        nonlocal epoch_before
+        nonlocal epoch_before, newest
         if settings.warm_start and epoch == start != epoch_before:
             network.to_codes.load_state_dict(network.to_features.state_dict())
         epoch_before = epoch
         Zb, C = network.both(Z[rows])
         rate = coding_rate(Zb, settings.eps2)
+        newest = (Zb if epoch < start else C).detach()
         if epoch < start:
             loss = -rate
             sums[0] += rate.detach()
@@ -173,7 +185,8 @@ def train_network(
         names = ("rate", "compression", "membership_entropy")
         means = (sums / length.steps).tolist()
         sums.zero_()
-        return dict(zip(names, means, strict=True))
+        usage.add(clusters_of_batch(newest, settings))
+        return {**dict(zip(names, means, strict=True)), **usage.report()}
 
     history = train(
         step,
