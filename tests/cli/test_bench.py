@@ -69,7 +69,7 @@ def test_labels_presets_and_parameters(run, blobs):
     result = run(
         *("bench", blobs, "--seeds", "5,", "--device", "cpu"),
         *("--method", "one=tsp:paper", "--method", "two=tsp"),
-        *("--param", "one.epochs=1", "--param", "two.epochs=1", "--param", "two.min_steps=0"),
+        *(f"--param={m}.{p}" for m in ("one", "two") for p in ("epochs=1", "min_steps=0")),
         "--json",
     )
     value = json.loads(result.stdout)
@@ -162,6 +162,13 @@ def test_features_that_are_none(run, features, expected):
     result = run("bench", *features, "--seeds", "1")
     assert result.exit_code == 2
     assert expected in text(result)
+
+
+def test_without_a_method_the_quick_ones_take_part(run, blobs):
+    quick = [f"--param={m}.{p}" for m in ("tsp", "infonce") for p in ("epochs=1", "min_steps=0")]
+    result = run("bench", blobs, *quick, "--seeds", "1", "--device", "cpu", "--json")
+    names = [r["method"] for r in json.loads(result.stdout)["runs"]]
+    assert names == ["kmeans", "spherical-kmeans", "tsp", "infonce"]
 
 
 def test_a_split_of_its_own_is_not_split_again(run, blobs):

@@ -31,7 +31,7 @@ Examples:
   imageherd bench --paper tsp:1 --data datasets/"""
 
 # Minutes at most on 50,000 images; the others are run when named.
-QUICK = ("kmeans", "tsp")
+QUICK = ("kmeans", "spherical-kmeans", "tsp", "infonce")
 SOME_FAILED = 3
 
 
