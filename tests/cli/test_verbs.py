@@ -67,6 +67,17 @@ def test_sorting_again_does_only_what_is_missing(run, herd, photos):
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize("method", ["lsdc", "hdbscan"])
+def test_sorting_again_knows_tuples_and_methods_that_count_themselves(run, herd, photos, method):
+    arguments = ("sort", photos, "--herd", "photos.herd", "--method", method)
+    assert run(*arguments).exit_code == 0
+    herd.config = json.loads(json.dumps(herd.config))
+    herd.calls.clear()
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "cluster" not in [verb for verb, _, _ in herd.calls]
+
+
 def test_two_more_images_are_enough_for_a_herd_that_is_there(run, made, tmp_path):
     new = tmp_path / "new"
     new.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import webbrowser
 from pathlib import Path
@@ -156,13 +157,15 @@ def _fitting_clustering(
         return None
     features = herd.features()
     config = found.config
-    k = config["params"]["n_clusters"]
+    # A method that counts itself has no such parameter.
+    k = config["params"].get("n_clusters", 2)
     # What this very command would fit, were it to fit with that many clusters.
     wanted = make_head(method, k, len(features.rows), random_state=seed, device="cpu").get_params()
     same = (
         config["method"] == method
         and config["features"] == features.key
-        and {**config["params"], "device": "cpu"} == wanted
+        # As read back from JSON, where a tuple is a list.
+        and {**config["params"], "device": "cpu"} == json.loads(json.dumps(wanted))
         and ("counted" in config if n_clusters == "auto" else k == n_clusters)
         and np.array_equal(found.rows, features.rows)
     )
