@@ -69,6 +69,12 @@ def test_nothing_dense_is_no_cluster(tmp_path):
     assert (HDBSCAN.load(tmp_path).predict(X[:5]) == -1).all()
 
 
+def test_three_gaussians_are_not_dozens_of_clusters():
+    X, y = make_blobs([200, 120, 80], 6, center_box=(-15, 15), random_state=0)
+    assert adjusted_rand_score(y, HDBSCAN().fit_predict(X)) > 0.95
+    assert HDBSCAN(min_cluster_size=5).fit(X).n_clusters_ > 10
+
+
 def test_default_size_grows_with_the_rows():
     X, _ = make_blobs([20, 400, 400, 6200], 2, center_box=(-60, 60), random_state=3)
     assert HDBSCAN().fit(X).n_clusters_ == 3
