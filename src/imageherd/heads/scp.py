@@ -186,7 +186,7 @@ class SCP(Head):
     Below 0.5 even L_e alone outweighs H and training does not converge (sec. 4.5). The paper
     raises it with K, see `PRESETS`. Training starts at k-means because a random start loses
     clusters on small data: on 3,781 photographs three such runs ended at losses of -2.7, -2.5 and
-    -1.9 (the last with 6 of 10 clusters), three from k-means at -3.1, -3.1 and -3.2 with all ten,
+    -1.9 (the last with 5 of 10 clusters), three from k-means at -3.1, -3.1 and -3.2 with all ten,
     and the latter agreed more with each other (ARI 0.60 to 0.72, not 0.31 to 0.55).
 
     `transform` returns the logits with unit rows, (n, n_clusters), which the paper searches with
