@@ -222,8 +222,8 @@ class TURTLE(Head):
     With `balance` at 1 the loss of one space is minus a lower bound on the mutual information of
     row and cluster; the paper's 10 makes all clusters of one size. Even so the lowest loss may
     split a large group and merge small ones. A start from k-means stays with the groups there are:
-    on two sets of photographs, seeds agree more than from the paper's random start (on the
-    unbalanced one NMI 0.70 for 0.58), though some random starts reach a lower loss.
+    on an unbalanced set of photographs, seeds agree more than from the paper's random start (NMI
+    0.70 for 0.58, standardised), though some random starts reach a lower loss.
 
     `transform` returns X itself: the paper does not search.
 
@@ -231,9 +231,12 @@ class TURTLE(Head):
     ----------
     n_clusters : int, default=10
         K.
-    scaling : {"none", "l2", "standard", "pca"}, default="standard"
-        See `imageherd.heads.scaling.Scaler`; Adam's steps are of one size in every column, so
-        columns should be too. The paper: "none".
+    scaling : {"none", "l2", "standard", "pca"}, default="pca"
+        See `imageherd.heads.scaling.Scaler`. With nearly as many columns as rows, a linear
+        classifier learns whatever labels it is given, and the loss says little: on 3,781 rows of
+        1,280 columns the found labels have a generalization score (adjusted) of 0.86 with
+        "standard", below k-means' 0.88, and of 0.90 with the 174 columns of "pca". The paper:
+        "none".
     pca_variance : float, default=0.8
         Share of the variance that scaling="pca" keeps.
     blocks : tuple of int, optional
@@ -278,7 +281,7 @@ class TURTLE(Head):
         self,
         n_clusters: int = 10,
         *,
-        scaling: str = "standard",
+        scaling: str = "pca",
         pca_variance: float = 0.8,
         blocks: tuple[int, ...] | None = None,
         balance: float = 1.0,
@@ -366,7 +369,7 @@ class TURTLE(Head):
             optimizer=optimizer,
             report=usage.report,
             description="Training TURTLE",
-            advice=f"lower lr (now {self.lr:g}) or use scaling='standard'",
+            advice=f"lower lr (now {self.lr:g}) or use scaling='pca'",
         )
         self.n_iter_ = len(self.history_)
         return network
