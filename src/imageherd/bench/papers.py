@@ -17,7 +17,6 @@ from imageherd.bench.grid import Entry, Run, plan
 from imageherd.bench.presets import presets
 from imageherd.errors import ImageherdError
 from imageherd.files import read_json
-from imageherd.heads import HEADS
 
 BACKBONES = {
     "DINO ViT-S/16": "facebook/dino-vits16",
@@ -283,8 +282,6 @@ def _weights(data: Path, hub_name: str) -> Path:
 
 
 def _params(step: Step, dataset: str) -> dict[str, Any]:
-    if step.method not in HEADS:
-        raise ImageherdError(f"This imageherd has no method {step.method}.")
     known = presets(step.method)
     return {**known.get("paper", {}), **known.get(dataset, {}), **step.params}
 

@@ -254,7 +254,7 @@ def _show(screen: Screen, results: list[Result], csv: Path | None, markdown: Pat
     rows = tables.summarize(results)
     for features in dict.fromkeys(row.features for row in rows):
         _print_set(screen, [row for row in rows if row.features == features], results)
-    for meaning in tables.MEANING:
+    for meaning in () if screen.as_json else tables.MEANING:
         screen.remark()
         screen.remark(textwrap.fill(meaning, screen.out.width))
     _write(screen, csv, tables.to_csv(rows))
