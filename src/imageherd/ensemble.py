@@ -53,8 +53,8 @@ def consensus(labelings: Sequence[ArrayLike]) -> Consensus:
     Notes
     -----
     O(m² (n + K³)) at worst for each of a few sweeps, K the clusters of a labeling; the Hungarian
-    method's K³ is rarely felt: ten labelings of 1,000,000 points in 1,000 clusters take about 15 s
-    on one core. Memory: 16 m n bytes and a few matrices of K² numbers.
+    method's K³ is rarely felt: ten labelings of 1,000,000 points in 1,000 clusters took 27 s
+    on a busy core. Memory: 16 m n bytes and a few matrices of K² numbers.
 
     The one-to-one vote after Hungarian matching is Dudoit and Fridlyand's (Bioinformatics 19,
     2003); choosing each matching against the votes of all others is ours.
