@@ -304,3 +304,12 @@ def test_a_method_that_finds_no_cluster_says_so(herd, monkeypatch):
     with pytest.raises(ImageherdError, match="kmeans found no cluster"):
         herd.cluster("kmeans", 4)
     assert herd.clustering().version == "v0001"
+
+
+def test_a_method_that_counts_itself_is_not_told_and_nothing_else_counts(herd, monkeypatch):
+    monkeypatch.setattr(Herd, "count", None)
+    found = herd.cluster("hdbscan", min_cluster_size=4, name="dense")
+    assert "counted" not in found.config
+    assert len(found.clusters) >= 1
+    with pytest.raises(ImageherdError, match="hdbscan counts its clusters itself"):
+        herd.cluster("hdbscan", n_clusters=7, name="dense")

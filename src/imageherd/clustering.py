@@ -238,7 +238,8 @@ def describe(
         The version before, whose uids are kept where the clusters are the same.
     """
     n_clusters = probabilities.shape[1]
-    labels = (probabilities.argmax(1) if labels is None else labels).astype(np.int64)
+    if labels is None:
+        labels = probabilities.argmax(1)
     placed = np.flatnonzero(labels >= 0)
     sizes = np.bincount(labels[placed], minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=np.int64)
@@ -247,7 +248,9 @@ def describe(
     columns = [ranked[r] for r in rank]
     uids, probability, second = top_two(probabilities, columns, labels)
     X = X if len(placed) == len(X) else X[placed]
-    central = [placed[members] for members in by_centrality(X, labels[placed], n_clusters)]
+    central = [
+        placed[members] for members in by_centrality(X, labels[placed].astype(np.int64), n_clusters)
+    ]
     clusters = [
         Cluster(
             uid=columns[column],

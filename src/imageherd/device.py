@@ -15,7 +15,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     Parameters
     ----------
     name : {"auto", "cpu", "cuda", "mps"} or "cuda:N", default="auto"
-        "auto" is the GPU if there is one, else the CPU.
+        "auto" is the CUDA GPU if there is one, else the CPU. "mps" is for those who ask for it:
+        it has no float64, which some methods need.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if name == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+        return torch.device("cuda" if available["cuda"] else "cpu")
     kind, _, index = name.partition(":")
     if kind not in available or (index and not (kind == "cuda" and index.isdecimal())):
         raise ImageherdError(f"device={name!r} is not known; choose one of {', '.join(DEVICES)}.")

@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from imageherd.clustering import Clustering, describe, with_names
+from imageherd.counting import Count
 from imageherd.derived import Features, rows_digest, voted_names
 from imageherd.errors import ImageherdError
+from imageherd.heads import HEADS
 from imageherd.heads.base import Head
 from imageherd.neighbors import NeighborGraph
 from imageherd.versions import Versions
+
+
+def decide_count(
+    method: str, n_clusters: int | str, count: Callable[[], Count], settings: dict[str, Any]
+) -> int:
+    """Return how many clusters to ask a method for.
+
+    Parameters
+    ----------
+    method : str
+        One of `imageherd.heads.HEADS`.
+    n_clusters : int or "auto"
+        What the user wants.
+    count : callable
+        Counts; called only where its answer is used, which `settings` then says.
+    settings : dict
+        What will be kept beside the result.
+
+    Raises
+    ------
+    ImageherdError
+        If there is but one cluster, or a method that counts itself is told a number.
+    """
+    if method in HEADS and HEADS[method].counts_itself:
+        if n_clusters != "auto":
+            raise ImageherdError(
+                f"{method} counts its clusters itself and takes no number; leave n_clusters out, "
+                "or choose another method."
+            )
+        return 2
+    if n_clusters != "auto":
+        return int(n_clusters)
+    found = count()
+    if found.n_clusters < 2:
+        raise ImageherdError("All images look alike: one cluster.")
+    settings["counted"] = {"ks": list(found.ks), "scores": [float(score) for score in found.scores]}
+    return found.n_clusters
 
 
 def fit(

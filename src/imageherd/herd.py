@@ -31,7 +31,7 @@ from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
-from imageherd.fitting import fit
+from imageherd.fitting import decide_count, fit
 from imageherd.heads.make import make_head
 from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
@@ -200,7 +200,8 @@ class Herd:
         method : str, default="tsp"
             One of `imageherd.heads.HEADS`.
         n_clusters : int or "auto", default="auto"
-            "auto" takes `imageherd.counting.count_clusters`' answer.
+            "auto" takes `imageherd.counting.count_clusters`' answer; a method that counts
+            itself takes no number.
         name : str, default="default"
             What the clustering is called; a herd holds as many as you like.
         random_state : int, default=0
@@ -216,15 +217,11 @@ class Herd:
         with self._writing():
             data = self.features(features)
             settings: dict[str, Any] = {"method": method, "features": data.key}
-            if n_clusters == "auto":
-                count = self.count(data, random_state=random_state)
-                scores = [float(score) for score in count.scores]
-                settings["counted"] = {"ks": list(count.ks), "scores": scores}
-                n_clusters = count.n_clusters
-                if n_clusters < 2:
-                    raise ImageherdError(f"All images of {self.path} look alike: one cluster.")
+            k = decide_count(
+                method, n_clusters, lambda: self.count(data, random_state=random_state), settings
+            )
             params |= {"random_state": random_state, "device": device}
-            head = make_head(method, int(n_clusters), len(data.rows), **params)
+            head = make_head(method, k, len(data.rows), **params)
             graph = None
             # Over several blocks a head finds neighbors of its own.
             if (wanted := getattr(head, "n_neighbors", 0)) and not head.blocks:

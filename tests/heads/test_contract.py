@@ -202,6 +202,7 @@ def test_two_feature_spaces_count_alike_whatever_their_size(method, blobs, tmp_p
     [
         ((8, 9), r"blocks=\(8, 9\) add up to 17 columns; X has 16"),
         ((16, 0), "each of blocks == 0, must be >= 1"),
+        (16, "blocks=16 must hold the columns of each space"),
     ],
 )
 def test_blocks_that_do_not_fit(method, blocks, message):

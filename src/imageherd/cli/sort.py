@@ -161,12 +161,14 @@ def _fitting_clustering(
     k = config["params"].get("n_clusters", 2)
     # What this very command would fit, were it to fit with that many clusters.
     wanted = make_head(method, k, len(features.rows), random_state=seed, device="cpu").get_params()
+    itself = "n_clusters" not in config["params"]
+    counted = n_clusters == "auto" and ("counted" in config or itself)
     same = (
         config["method"] == method
         and config["features"] == features.key
         # As read back from JSON, where a tuple is a list.
         and {**config["params"], "device": "cpu"} == json.loads(json.dumps(wanted))
-        and ("counted" in config if n_clusters == "auto" else k == n_clusters)
+        and (counted or k == n_clusters)
         and np.array_equal(found.rows, features.rows)
     )
     return found if same else None

@@ -119,7 +119,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             As scikit-learn wants it.
         neighbors : NeighborGraph, optional
             k-NN graph of X, with at least as many neighbours as the method uses; computed (cosine,
-            the mean over `blocks`) when the method needs one and none is given.
+            the mean over `blocks`) when the method needs one and none is given. Not used beside
+            `views`.
         views : array-like of shape (n, V, d), optional
             Features of V augmented views of every row, for a method that trains on views.
         callback : callable, optional
@@ -148,7 +149,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={wanted}.")
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        graph = self._neighbors(X, neighbors, device)
+        graph = self._neighbors(X, neighbors, device) if views is None else None
         self.scaler_ = fit_blocks(
             X, self.scaling, blocks=self.blocks, pca_variance=self.pca_variance
         )
@@ -224,6 +225,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             include_boundaries="right",
         )
         if self.blocks is not None:
+            if not isinstance(self.blocks, tuple | list):
+                raise ValueError(f"blocks={self.blocks!r} must hold the columns of each space.")
             for size in self.blocks:
                 check_scalar(size, "each of blocks", Integral, min_val=1)
         if hasattr(self, "n_neighbors"):

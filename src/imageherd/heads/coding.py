@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imageherd.heads.networks import _onednn_helps, _times_transposed
+from imageherd.heads.networks import onednn_helps, times_transposed
 
 # Numbers in one stack of dz × dz matrices; at most five such stacks are alive.
 _STACK = 2**25
@@ -154,8 +154,8 @@ def _strips(dz: int) -> Iterator[tuple[slice, int]]:
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
     """Return a bᵀ, by the quicker of PyTorch's two libraries."""
-    if _onednn_helps(a):
-        return _times_transposed(a, b.contiguous())
+    if onednn_helps(a):
+        return times_transposed(a, b.contiguous())
     return a @ b.T
 
 

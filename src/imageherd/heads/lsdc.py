@@ -392,7 +392,7 @@ class LSDC(Head):
                 kind = Integral if least == 1 else Real
                 check_scalar(getattr(self, name), name, kind, min_val=least)
         check_scalar(self.noise, "noise", Real, min_val=0, max_val=1, include_boundaries="left")
-        if not self.hidden:
+        if not isinstance(self.hidden, tuple | list) or not self.hidden:
             raise ValueError(f"hidden={self.hidden!r} must hold the width of one layer or more.")
         for width in self.hidden:
             check_scalar(width, "each of hidden", Integral, min_val=1)

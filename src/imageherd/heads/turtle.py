@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from imageherd.heads.base import Head, check_choice
 from imageherd.heads.kmeans import kmeans_starts
 from imageherd.heads.loop import Plan, Run, generator, train
-from imageherd.heads.networks import _onednn_helps, _times_transposed
+from imageherd.heads.networks import onednn_helps, times_transposed
 from imageherd.heads.scaling import Features
 from imageherd.heads.temi_losses import entropy
 from imageherd.heads.usage import Usage
@@ -111,7 +111,7 @@ class Space(NamedTuple):
     def of(cls, z: Tensor) -> Space:
         """Take rows (b, d)."""
         # Only oneDNN wants the columns as a copy; elsewhere a view does.
-        return cls(z, z.T.contiguous() if _onednn_helps(z) else z.T)
+        return cls(z, z.T.contiguous() if onednn_helps(z) else z.T)
 
     def logits(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Return W x + b of every row, (K, b), from W (K, d) and b (K,)."""
@@ -390,4 +390,4 @@ def _uniform(shape: Sequence[int], d: int, draws: torch.Generator) -> Tensor:
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a bᵀ``."""
-    return _times_transposed(a, b) if _onednn_helps(a) else a @ b.T
+    return times_transposed(a, b) if onednn_helps(a) else a @ b.T
