@@ -120,7 +120,7 @@ def test_union_of_subspaces_where_kmeans_fails():
     X, y = subspaces()
     kmeans = KMeans(5, n_init=10, random_state=0).fit_predict(X)
     assert adjusted_rand_score(y, kmeans) < 0.7
-    head = CPP(5, min_steps=100, random_state=0, device="cpu").fit(X)
+    head = CPP(5, random_state=0, device="cpu").fit(X)
     assert adjusted_rand_score(y, head.labels_) >= 0.95
     new, y_new = subspaces(1300)
     assert adjusted_rand_score(y_new[1000:], head.predict(new[1000:])) >= 0.9
@@ -131,7 +131,7 @@ def test_union_of_subspaces_where_kmeans_fails():
 def test_unequal_blobs_with_defaults():
     X, y = make_blobs([80, 60, 40, 20], 16, cluster_std=2.0, random_state=0)
     head = CPP(4, random_state=0, device="cpu").fit(X.astype(np.float32))
-    assert head.n_iter_ * (200 // 50) >= 300
+    assert head.n_iter_ * (200 // 50) >= 120
     assert adjusted_rand_score(y, head.labels_) >= 0.95
 
 
