@@ -11,35 +11,53 @@ if TYPE_CHECKING:
     from imageherd.ensemble import consensus
     from imageherd.errors import ImageherdError
     from imageherd.heads import load_head
+    from imageherd.heads.cpp import CPP
+    from imageherd.heads.infonce import InfoNCE
+    from imageherd.heads.lsdc import LSDC
+    from imageherd.heads.scp import SCP
     from imageherd.heads.temi import TEMI
     from imageherd.heads.tsp import TSP
+    from imageherd.heads.turtle import TURTLE
     from imageherd.herd import Herd
+    from imageherd.metrics import generalization_score
     from imageherd.neighbors import NeighborGraph, knn_graph
 
 __version__ = "0.1.0"
 __all__ = [
+    "CPP",
+    "LSDC",
+    "SCP",
     "TEMI",
     "TSP",
+    "TURTLE",
     "Herd",
     "ImageherdError",
+    "InfoNCE",
     "KMeans",
     "NeighborGraph",
     "consensus",
     "count_clusters",
+    "generalization_score",
     "knn_graph",
     "load_head",
 ]
 
 # Imported on first use: torch and ONNX Runtime take seconds, `import imageherd` should not.
 _HOMES = {
+    "CPP": "heads.cpp",
     "Herd": "herd",
     "ImageherdError": "errors",
+    "InfoNCE": "heads.infonce",
     "KMeans": "baselines",
+    "LSDC": "heads.lsdc",
     "NeighborGraph": "neighbors",
+    "SCP": "heads.scp",
     "TEMI": "heads.temi",
     "TSP": "heads.tsp",
+    "TURTLE": "heads.turtle",
     "consensus": "ensemble",
     "count_clusters": "counting",
+    "generalization_score": "metrics",
     "knn_graph": "neighbors",
     "load_head": "heads",
 }
