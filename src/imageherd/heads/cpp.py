@@ -83,8 +83,8 @@ class CPP(Head):
     n_clusters : int, default=10
         K, at most `n_features_out` and `n_landmarks`.
     scaling : {"none", "l2", "standard", "pca"}, default="standard"
-        See `imageherd.heads.scaling.Scaler`. The paper: "none". Standardised, one learning rate
-        does for any backbone.
+        See `imageherd.heads.scaling.Scaler`. The paper: "none". Standardised, the learning rate
+        does not hang on the scale of a backbone's features.
     pca_variance : float, default=0.8
         Share of the variance that scaling="pca" keeps.
     blocks : tuple of int, optional
