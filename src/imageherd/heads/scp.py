@@ -211,8 +211,8 @@ class SCP(Head):
         α, the strength of the push towards equal cluster sizes, see `size_entropy`. With 0 and
         init="random" all rows collapse into few clusters, as in the paper (table 4).
     init : {"kmeans", "random"}, default="kmeans"
-        "kmeans" first teaches the network the k-means clusters for 50 steps. The paper: "random",
-        and the best of 50 runs.
+        "kmeans" first teaches the network, for 50 steps, the k-means cluster of the other one of a
+        pair. The paper: "random", and the best of 50 runs.
     n_neighbors : int, default=20
         Neighbours to draw from when there are no views; at most max(5, n / 3K) are used. The
         paper has none.
@@ -307,7 +307,7 @@ class SCP(Head):
         network.start(run.seed)
         network.to(Z.device)
         if self.init == "kmeans":
-            self._learn_kmeans(network, Z, run.seed)
+            self._learn_kmeans(network, Z, neighbors, run)
         optimizer = self._optimizer(network)
         pairs = generator(run.seed, stream=1)
         usage = Usage(self.n_clusters, Z.device)
@@ -317,10 +317,7 @@ class SCP(Head):
         )
 
         def step(rows: Tensor, epoch: int) -> Tensor:
-            if run.views is None:
-                h = draw_neighbors(Z, cast(Tensor, neighbors), rows, pairs)
-            else:
-                h = draw_views(Z, run.views, rows, pairs)
+            h = self._pairs(Z, neighbors, run, rows, pairs)
             log_y = network(h).log_softmax(1)
             log_ya, log_yb = log_y.chunk(2)
             loss = scp_loss(log_ya, log_yb, *weights)
@@ -344,15 +341,32 @@ class SCP(Head):
         self.n_iter_ = len(self.history_)
         return network
 
-    def _learn_kmeans(self, network: nn.Module, Z: Tensor, seed: int) -> None:
-        centers, _, _ = kmeans(Z, self.n_clusters, seed=seed)
+    def _pairs(
+        self,
+        Z: Tensor,
+        neighbors: Tensor | None,
+        run: Run,
+        rows: Tensor,
+        numbers: torch.Generator,
+    ) -> Tensor:
+        if run.views is None:
+            return draw_neighbors(Z, cast(Tensor, neighbors), rows, numbers)
+        return draw_views(Z, run.views, rows, numbers)
+
+    def _learn_kmeans(
+        self, network: nn.Module, Z: Tensor, neighbors: Tensor | None, run: Run
+    ) -> None:
+        # A row learns the cluster of its partner, so it starts as sure as pairs agree. Sure of its
+        # own, the first false pairs cost so much that all rows flee into one cluster.
+        centers, _, _ = kmeans(Z, self.n_clusters, seed=run.seed)
         optimizer = self._optimizer(network)
-        numbers = generator(seed, stream=2)
+        numbers = generator(run.seed, stream=2)
         for _ in range(WARM_STEPS):
             rows = torch.randint(len(Z), (self.batch_size,), generator=numbers).to(Z.device)
-            nearest = torch.cdist(Z[rows], centers).argmin(1)
+            first, second = self._pairs(Z, neighbors, run, rows, numbers).chunk(2)
+            nearest = torch.cdist(second, centers).argmin(1)
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(network(Z[rows]), nearest).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(network(first), nearest).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
