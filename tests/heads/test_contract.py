@@ -16,7 +16,7 @@ from imageherd.neighbors import knn_graph
 QUICK = {
     "tsp": {"epochs": 2, "min_steps": 60, "n_heads": 2},
     "temi": {"min_steps": 100, "n_heads": 2},
-    "cpp": {"hidden": 16, "n_features_out": 12, "epochs": 2, "min_steps": 40},
+    "cpp": {"hidden": 128, "n_features_out": 16, "epochs": 4, "min_steps": 120},
     "scp": {"epochs": 2, "min_steps": 30},
     "infonce": {"epochs": 2, "min_steps": 60},
     "lsdc": {"epochs": 2, "min_steps": 60},
