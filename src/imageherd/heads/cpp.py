@@ -323,6 +323,11 @@ class CPP(Head):
             check_scalar(getattr(self, name), name, Real, min_val=0, include_boundaries="neither")
         for name in ("membership_penalty", "momentum", "weight_decay", "code_weight_decay"):
             check_scalar(getattr(self, name), name, Real, min_val=0)
+        if self.warm_start and self.start_epochs >= self.epochs:
+            raise ValueError(
+                f"start_epochs={self.start_epochs} must be fewer than epochs={self.epochs}: "
+                "clusters form in those after the start."
+            )
         check_scalar(self.balance, "balance", Real, min_val=0, max_val=1)
         if self.gamma is not None:
             check_scalar(self.gamma, "gamma", Real, min_val=0, include_boundaries="neither")
@@ -334,14 +339,8 @@ class CPP(Head):
                 raise ValueError(f"{name}={value} must be at least n_clusters={self.n_clusters}.")
 
     def _network(self, d: int, facts: dict[str, Any]) -> CodingNetwork:
-        return CodingNetwork(
-            d,
-            self.hidden,
-            facts["n_features_out_"],
-            facts["n_landmarks_"],
-            self.n_clusters,
-            self.landmark_gamma,
-        )
+        sizes = facts["n_features_out_"], facts["n_landmarks_"], self.n_clusters
+        return CodingNetwork(d, self.hidden, *sizes, self.landmark_gamma)
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
         if run.device.type == "mps":
