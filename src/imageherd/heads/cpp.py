@@ -29,7 +29,7 @@ from imageherd.heads.coding import (
     coding_length,
     elbow,
 )
-from imageherd.heads.cpp_network import CodingNetwork, train_network
+from imageherd.heads.cpp_network import CodingNetwork, batches, train_network
 from imageherd.heads.loop import Run, generator
 from imageherd.heads.scaling import BLOCK_ROWS, Features, padded_block
 from imageherd.heads.sinkhorn import default_gamma
@@ -69,10 +69,10 @@ class CPP(Head):
     counts. `transform` returns Z, which is what the paper searches with.
 
     The defaults are ours, for any folder from 200 rows up and a machine without a GPU, settled by
-    the losses and the entropies in `history_` on features of photographs, and on planted
-    subspaces. The paper's settings are ``CPP(**PRESETS["cifar10"])`` and so on (table 8). If
-    `history_` ends with a conditional_entropy near its first, training has not left the start:
-    raise `epochs` or `lr`.
+    the losses and entropies in `history_`, on 400 photographs also by neighbour consistency and
+    by no cluster taking half of them, and on planted subspaces. The paper's settings are
+    ``CPP(**PRESETS["cifar10"])`` and so on (table 8). If `history_` ends with a
+    conditional_entropy near its first, training has not left the start: raise `epochs` or `lr`.
 
     Of the paper's and the authors' program's form of the objective, this is the program's: eqs. 1
     and 2 have no ½ (a factor on the learning rate), divide Π's columns by their sums and project
@@ -82,11 +82,11 @@ class CPP(Head):
     ----------
     n_clusters : int, default=10
         K, at most `n_features_out` and `n_landmarks`.
-    scaling : {"none", "l2", "standard", "pca"}, default="standard"
-        See `imageherd.heads.scaling.Scaler`. The paper: "none". Standardised, the learning rate
-        does not hang on the scale of a backbone's features.
-    pca_variance : float, default=0.8
-        Share of the variance that scaling="pca" keeps.
+    scaling : {"none", "l2", "standard", "pca"}, default="pca"
+        See `imageherd.heads.scaling.Scaler`: the learning rate does not hang on the scale of a
+        backbone's features. The paper: "none".
+    pca_variance : float, default=0.95
+        Share of the variance that scaling="pca" keeps: with 0.8, subspaces lose dimensions.
     blocks : tuple of int, optional
         Columns of each feature space where X holds several side by side; each is scaled on its
         own.
@@ -95,10 +95,10 @@ class CPP(Head):
         trunk tears a small folder's clusters into pieces, which Rc - R rewards; and at d = 1280 it
         would take most of the time.
     n_features_out : int, optional
-        dz, the columns of Z and C. By default 128, but not more than X has after scaling, as R(Z)
-        spreads Z evenly over all of them and has to tear neighbours apart where there are more;
-        and not less than K, as clusters orthogonal to each other need as many. The paper: 128
-        (1024 for ImageNet and LAION).
+        dz, the columns of Z and C. By default 128, but not more than X has or an
+        eighth of the batch (the paper's 128 to 1024 rows): among hardly more rows than columns all
+        can be orthogonal, clusters or not; and not less than K. The paper: 128 (1024 for ImageNet
+        and LAION).
     eps2 : float, default=0.1
         ε², the distortion at which volumes are measured.
     gamma : float, optional
@@ -177,8 +177,8 @@ class CPP(Head):
         self,
         n_clusters: int = 10,
         *,
-        scaling: str = "standard",
-        pca_variance: float = 0.8,
+        scaling: str = "pca",
+        pca_variance: float = 0.95,
         blocks: tuple[int, ...] | None = None,
         hidden: int = 512,
         n_features_out: int | None = None,
@@ -347,9 +347,8 @@ class CPP(Head):
             run, Z = replace(run, device=torch.device("cpu")), Z.cpu()
         self.seed_ = run.seed
         self.gamma_ = float(self.gamma or default_gamma(self.n_clusters))
-        self.n_features_out_ = int(
-            self.n_features_out or max(self.n_clusters, min(128, Z.shape[1]))
-        )
+        most = min(128, self.n_features_in_, batches(self, len(Z))[0].batch_size // 8)
+        self.n_features_out_ = int(self.n_features_out or max(self.n_clusters, most))
         self.n_landmarks_ = min(int(self.n_landmarks), len(Z))
         network = self._network(Z.shape[1], dict(vars(self)))
         network.start(generator(run.seed, stream=1))
