@@ -1,11 +1,16 @@
 """A herd of 48 photographs in four clusters, made once and copied for every test."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from imageherd.herd import Herd
+
+# Started in the background, a shell's child ignores Ctrl-C and hands that on to the children whose
+# answer to it is tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
 

@@ -24,6 +24,7 @@ QUICK = {
     "kmeans": {"n_init": 2},
 }
 METHODS = list(HEADS)
+TOLD_A_NUMBER = [method for method in METHODS if not HEADS[method].counts_itself]
 # Of a compact group, matching pursuit uses the nearest row and then whatever fits the rest.
 NOT_FOR_BLOBS = ("ssc-omp",)
 
@@ -47,9 +48,9 @@ def fitted(request, blobs):
 
 
 def test_three_blobs_are_told_apart(fitted, blobs):
-    if fitted[0] in NOT_FOR_BLOBS:
-        pytest.skip("finds subspaces, not blobs")
-    assert adjusted_rand_score(blobs[1], fitted[1].labels_) > 0.95
+    # SSC-OMP finds subspaces, not blobs: it must only not put all rows together.
+    bar = 0 if fitted[0] in NOT_FOR_BLOBS else 0.95
+    assert adjusted_rand_score(blobs[1], fitted[1].labels_) > bar
 
 
 def test_labels_and_probabilities(fitted, blobs):
@@ -135,11 +136,9 @@ def test_rows_that_are_not_finite_are_named(fitted, blobs):
             call(X)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TOLD_A_NUMBER)
 def test_fewer_rows_than_clusters(method):
     head = make(method, n_clusters=10)
-    if getattr(head, "counts_itself", False):
-        pytest.skip("counts its clusters itself")
     with pytest.raises(ValueError, match="n_samples=3 should be >= n_clusters=10"):
         head.fit(np.eye(3))
 
@@ -178,11 +177,9 @@ def test_copies_of_three_points_are_three_clusters(method):
     assert adjusted_rand_score(np.repeat(range(3), 30), make(method).fit_predict(X)) == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TOLD_A_NUMBER)
 def test_collapse_is_said_with_what_to_change(method):
     head = make(method, n_clusters=4)
-    if getattr(head, "counts_itself", False):
-        pytest.skip("counts its clusters itself")
     with pytest.warns(CollapseWarning, match=r"used \d of 4 clusters; to use more, \w+"):
         head.fit(np.ones((80, 3)))
 
