@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,24 +18,19 @@ from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_clusters
-from imageherd.derived import (
-    Features,
-    feature_set,
-    kept_graph,
-    kept_map,
-)
+from imageherd.derived import Features, feature_set, kept_graph, kept_map
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
-from imageherd.features.pipeline import EmbedSummary, embed_source
+from imageherd.features.pipeline import EmbedSummary
 from imageherd.fitting import decide_count, fit
 from imageherd.heads.make import make_head
 from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
-from imageherd.project import locked, read_project, register_source, set_features
-from imageherd.sources import move_source, source_index, sources_of, warn_of_gone_sources
+from imageherd.project import another_feature_set, locked, read_project
+from imageherd.sources import add_source, source_index, sources_of
 from imageherd.versions import versions_of
 
 N_NEIGHBORS = 50
@@ -148,15 +142,9 @@ class Herd:
         folder = source if isinstance(source, Listed) else Listed(source)
         net = self._loaded.pop((backbone, device), None) or load_backbone(backbone, device=device)
         with self._writing():
-            folder.scan()  # a folder without images raises here, and does not become a source
-            if moved_from is not None:
-                move_source(self.path, self._items, folder, moved_from)
-            index = register_source(self.path, folder.uri)
-            shards = self.path / "features" / net.key
-            summary = embed_source(self._items, folder, index, net, shards, workers=workers)
-            set_features(self.path, net.key, backbone)
-            warn_of_gone_sources(self.path, self._items, folder)
-        return summary
+            return add_source(
+                self.path, self._items, folder, net, backbone, workers, moved_from=moved_from
+            )
 
     def estimate(
         self,
@@ -265,9 +253,7 @@ class Herd:
     ) -> Assignment:
         """Embed the images of `source` and place those not yet clustered in existing clusters.
 
-        A new image fits nowhere if its mean similarity to its 10 nearest clustered images is below
-        the `reject` quantile of the same figure among the clustered images themselves. With
-        reject=0.01 it is set aside if it lies farther out than 99 % of them.
+        What fits nowhere is set aside; see `imageherd.assignment.place`.
 
         Parameters
         ----------
@@ -284,18 +270,8 @@ class Herd:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
         old = self.clustering(name)
         key = old.config["features"]
-        project = read_project(self.path)
-        backbone = project["backbones"][key]
-        self.embed(source, backbone=backbone, device=device, workers=workers)
-        now = read_project(self.path)["features"]
-        with locked(self.path):
-            # Placing images is no reason to change which features the herd uses.
-            set_features(self.path, project["features"], project["backbones"][project["features"]])
-        if now != key:
-            raise ImageherdError(
-                f"Clustering {name!r} was made on features {key}, but backbone {backbone!r} now "
-                f"gives {now}; run `imageherd cluster` to make it anew."
-            )
+        with another_feature_set(self.path, key, name) as backbone:
+            self.embed(source, backbone=backbone, device=device, workers=workers)
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
@@ -323,21 +299,17 @@ class Herd:
         name : str, default="default"
             Which clustering.
         """
-        from imageherd.report import write_report
+        from imageherd.report import report_file, write_report
         from imageherd.report.gather import gather
 
         clustering = self.clustering(name)
-        if path is None and not os.access(self.path, os.W_OK):
-            raise ImageherdError(
-                f"{self.path} cannot be written; say where the report is to be: --output FILE."
-            )
+        file = report_file(self.path, name) if path is None else Path(path)
         data = self.features(clustering.config["features"])
         xy = kept_map(self.path, data)
         content = gather(
             clustering, data.rows, data.X, xy, self._items.table(), sources_of(self.path)
         )
-        file = "index.html" if name == "default" else f"{name}.html"
-        return write_report(content, Path(path or self.path / "report" / file))
+        return write_report(content, file)
 
     def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
         """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.

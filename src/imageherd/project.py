@@ -79,6 +79,31 @@ def set_features(herd: Path, key: str, backbone: str) -> None:
 
 
 @contextmanager
+def another_feature_set(herd: Path, key: str, clustering: str) -> Iterator[str]:
+    """Let images be embedded for `clustering`, which was made on features `key`.
+
+    Gives the name of the backbone to do it with. Which features the herd uses stays as it was:
+    placing images is no reason to change it.
+
+    Raises
+    ------
+    ImageherdError
+        If that backbone gave features of another key.
+    """
+    before = read_project(herd)
+    backbone = before["backbones"][key]
+    yield backbone
+    now = read_project(herd)["features"]
+    with locked(herd):
+        set_features(herd, before["features"], before["backbones"][before["features"]])
+    if now != key:
+        raise ImageherdError(
+            f"Clustering {clustering!r} was made on features {key}, but backbone {backbone!r} now "
+            f"gives {now}; run `imageherd cluster` to make it anew."
+        )
+
+
+@contextmanager
 def locked(herd: Path) -> Iterator[None]:
     """Hold the herd's lock; a thread that has it may take it again.
 

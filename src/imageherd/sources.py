@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from imageherd.backbones import Backbone
 from imageherd.errors import ImageherdError
 from imageherd.features.items import DELETED, Items
 from imageherd.features.listing import Listed
+from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.files import write_json
 from imageherd.images.folder import FolderSource
-from imageherd.project import FILE, read_project
+from imageherd.project import FILE, read_project, register_source, set_features
 
 
 def sources_of(herd: Path) -> list[FolderSource]:
@@ -39,6 +41,46 @@ def source_index(herd: Path, folder: Listed, moved_from: str | Path | None = Non
         if uri in known:
             return int(known.index(uri))
     return len(known)
+
+
+def add_source(
+    herd: Path,
+    items: Items,
+    folder: Listed,
+    net: Backbone,
+    backbone: str,
+    workers: int | None,
+    *,
+    moved_from: str | Path | None = None,
+) -> EmbedSummary:
+    """Make a folder one of the herd's sources and embed what is new in it; the lock must be held.
+
+    Parameters
+    ----------
+    herd : Path
+        The herd.
+    items : Items
+        Its images.
+    folder : Listed
+        The source.
+    net : Backbone
+        What embeds.
+    backbone : str
+        The name it goes by.
+    workers : int or None
+        Decoding threads.
+    moved_from : str or Path, optional
+        Where the folder was before.
+    """
+    folder.scan()  # a folder without images raises here, and does not become a source
+    if moved_from is not None:
+        move_source(herd, items, folder, moved_from)
+    index = register_source(herd, folder.uri)
+    shards = herd / "features" / net.key
+    summary = embed_source(items, folder, index, net, shards, workers=workers)
+    set_features(herd, net.key, backbone)
+    warn_of_gone_sources(herd, items, folder)
+    return summary
 
 
 def move_source(herd: Path, items: Items, folder: Listed, moved_from: str | Path) -> None:
