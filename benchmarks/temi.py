@@ -3,7 +3,7 @@
     python benchmarks/temi.py --features X.npy --labels y.npy --variant loop exact default \
         --seeds 0 1 2 --json temi.json
 
-"loop" is `temi_loop.py`. "exact" is `imageherd.TEMI` with the loop's settings: 16 heads, batch
+"loop" is `plain/temi.py`. "exact" is `imageherd.TEMI` with the loop's settings: 16 heads, batch
 512, 100 epochs, β 0.6, 50 neighbours, features as they are. "default" is what `imageherd.TEMI()`
 does. Schedules are fixed; labels are looked at only to score the end. Every run is a process of
 its own, the variants of a seed one after the other, so that all meet the same machine.
@@ -61,7 +61,7 @@ def fit_exact_or_default(
 def fit_loop(
     X: np.ndarray, y: np.ndarray, n_clusters: int, args: argparse.Namespace, seed: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    import temi_loop
+    from plain import temi as plain_temi
 
     on_the_way: dict[int, float] = {}
 
@@ -69,7 +69,7 @@ def fit_loop(
         if epoch in SHOWN:
             on_the_way[epoch] = accuracy(y, labels())
 
-    labels, history = temi_loop.fit_loop(
+    labels, history = plain_temi.fit_loop(
         X,
         n_clusters,
         epochs=EPOCHS,

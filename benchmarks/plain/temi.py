@@ -1,11 +1,7 @@
-"""TEMI as a plain loop over heads: the yardstick for the speed and accuracy of `imageherd.TEMI`.
+"""TEMI (Adaloglou et al. 2023) as a plain loop over heads, with the authors' program's settings.
 
-Independent of the library on purpose: it shares no code with it. Nothing is wasted either: all
-features lie in memory, batches are index batches, there is no data loader, and the two views of a
-batch go through a network as one matrix.
-
-Method: Adaloglou et al. 2023, "Exploring the limits of deep image clustering using pretrained
-models", with the settings of the authors' program where the paper is silent.
+Nothing is wasted: batches are drawn by number, without a data loader, and the two views of a batch
+go through a network as one matrix.
 """
 
 from __future__ import annotations
@@ -18,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from plain import Enough, never
+from plain.neighbors import draw, nearest
 
 
 class Head(nn.Module):
@@ -39,21 +38,28 @@ class Head(nn.Module):
         return self.last(F.normalize(x, dim=1))
 
 
-def nearest(X: Tensor, k: int) -> Tensor:
-    """Ids (n, k) of the nearest neighbours by cosine similarity, the point itself left out."""
-    X = F.normalize(X, dim=1)
-    ids = []
-    for start in range(0, len(X), 1024):
-        similarity = X[start : start + 1024] @ X.T
-        rows = torch.arange(len(similarity), device=X.device)
-        similarity[rows, start + rows] = -torch.inf
-        ids.append(similarity.topk(k, dim=1).indices)
-    return torch.cat(ids)
-
-
 def pmi_loss(student: Tensor, teacher: Tensor, prior: Tensor, beta: float) -> Tensor:
     """Minus the pointwise mutual information of each pair (eq. 8)."""
     return -torch.log(((student * teacher) ** beta / prior).sum(dim=1))
+
+
+def teach(teachers: list[Head], x: Tensor, prior: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Update the priors (H, K); return the teachers' probabilities, and each pair's weight."""
+    with torch.no_grad():
+        q_teacher = [F.softmax(head(x) / 0.1, dim=1) for head in teachers]
+        for i, q in enumerate(q_teacher):
+            prior[i] = 0.9 * prior[i] + 0.1 * q.mean(dim=0)
+        weights = [(q * q_other).sum(dim=1) for q, q_other in (q.chunk(2) for q in q_teacher)]
+        return q_teacher, torch.stack(weights).mean(dim=0)
+
+
+def temi_loss(
+    q_student: Tensor, q_teacher: Tensor, prior: Tensor, weight: Tensor, beta: float
+) -> Tensor:
+    """Loss of one head from the probabilities of both views (2b, K) (eqs. 7, 8 and 10)."""
+    (s, s_other), (t, t_other) = q_student.chunk(2), q_teacher.chunk(2)
+    pair = pmi_loss(s, t_other, prior, beta) + pmi_loss(s_other, t, prior, beta)
+    return (weight * pair / 2).mean()
 
 
 def adamw(students: list[Head]) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
@@ -87,16 +93,19 @@ def fit_loop(
     seed: int = 0,
     device: str = "cpu",
     on_epoch: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+    neighbors: np.ndarray | None = None,
+    enough: Enough = never,
 ) -> tuple[np.ndarray, dict[str, list[float]]]:
-    """Train and return the labels (n,) of the best head, and the seconds and loss of each epoch.
+    """Return the labels (n,) of the best head, and the seconds and loss of each epoch.
 
     `stop_after` ends the same schedule early, for timing. `on_epoch(epoch, labels)` is called after
-    each epoch, off the clock; `labels()` gives the labels at that point.
+    each epoch, off the clock; `labels()` gives the labels at that point. `neighbors` (n, k or more)
+    are found if not given.
     """
     torch.manual_seed(seed)
     data = torch.as_tensor(X, dtype=torch.float32, device=device)
     n = len(data)
-    neighbors = nearest(data, k)
+    ids = nearest(data, k) if neighbors is None else torch.from_numpy(neighbors[:, :k]).to(device)
     students = [Head(data.shape[1], n_clusters).to(device) for _ in range(n_heads)]
     teachers = [copy.deepcopy(head).requires_grad_(False) for head in students]
     prior = torch.full((n_heads, n_clusters), 1 / n_clusters, device=device)
@@ -115,30 +124,22 @@ def fit_loop(
         order = torch.randperm(n).to(device)
         total = torch.zeros(n_heads, device=device)
         for step in range(steps):
+            if enough(epoch):
+                break
             rate = 1e-4 * batch_size / 256 * min(1, (epoch * steps + step + 1) / (20 * steps))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             rows = order[step * batch_size : (step + 1) * batch_size]
-            choice = torch.randint(k, (batch_size,)).to(device)
-            x = data[torch.cat([rows, neighbors[rows, choice]])]
-
-            with torch.no_grad():
-                q_teacher = [F.softmax(head(x) / 0.1, dim=1) for head in teachers]
-                for i, q in enumerate(q_teacher):
-                    prior[i] = 0.9 * prior[i] + 0.1 * q.mean(dim=0)
-                weights = [(q[:batch_size] * q[batch_size:]).sum(dim=1) for q in q_teacher]
-                weight = torch.stack(weights).mean(dim=0)
+            x = data[torch.cat([rows, draw(ids, rows)])]
+            q_teacher, weight = teach(teachers, x, prior)
             optimizer.zero_grad()
             for i, head in enumerate(students):
-                s, s_other = F.softmax(head(x) / 0.1, dim=1).chunk(2)
-                t, t_other = q_teacher[i].chunk(2)
-                pair = pmi_loss(s, t_other, prior[i], beta) + pmi_loss(s_other, t, prior[i], beta)
-                loss = (weight * pair / 2).mean()
+                q_student = F.softmax(head(x) / 0.1, dim=1)
+                loss = temi_loss(q_student, q_teacher[i], prior[i], weight, beta)
                 (loss / n_heads).backward()
                 total[i] += loss.detach()
-            if epoch == 0:
-                for p in last:
-                    p.grad = None
+            for p in last if epoch == 0 else ():
+                p.grad = None
             optimizer.step()
             move_teachers(students, teachers)
         best = int(total.argmin())
