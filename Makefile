@@ -1,9 +1,10 @@
 # make demo   sorts the example photographs and prints where the report is
 # make test   installs the test tools as well and runs the whole suite
+# make docs   builds the documentation into site/
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types browser clean
+.PHONY: demo test lint types docs browser clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +28,11 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
+# Its makers announce a successor on every run; the pages do not change by that.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The report is looked at in a real browser. A container running as root gets one from Debian; on a
 # desktop the browser that is there is used, and without any the screenshot test says it was skipped.
 browser:
@@ -36,4 +42,4 @@ browser:
 	else echo "No chromium found: the screenshot test will be skipped."; fi
 
 clean:
-	rm -rf .venv demo.herd build dist
+	rm -rf .venv demo.herd build dist site
