@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from imageherd.counting import _grid, _silhouette, count_clusters
+from imageherd.counting import _grid, count_clusters
+from imageherd.counting_rules import _silhouette
 
 
 def make_blobs(n_clusters, n=600, d=64, spread=0.25, seed=0):

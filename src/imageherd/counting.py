@@ -1,24 +1,27 @@
-"""How many clusters: for now, the number whose clusters have the best silhouette."""
+"""How many clusters: what the rules of `imageherd.counting_rules` say, and what they say it by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from imageherd.neighbors import knn_graph
+from imageherd.counting_rules import RULES, Evidence, best, directions, unit_rows
+
+if TYPE_CHECKING:
+    from imageherd.heads.cpp import CPP
+
+DEFAULT_RULE = "silhouette"
 
 _MOST_BY_DEFAULT = 30
 _ROWS_PER_CLUSTER = 20
-_N_COMPONENTS = 50
-_MOST_NEIGHBORS = 20
 _GRID_STEP = 0.1
-_N_STARTS = 5
+_N_RUNNERS_UP = 3
+_CHANCES_AT_LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,52 @@ class Count:
     ks : tuple of int
         The numbers tried, ascending; just (n_clusters,) where the data leave no choice.
     scores : tuple of float
-        Mean silhouette of each, from -1 to 1; 0 where there was no choice. Below about 0.1 no
-        number is much better than another.
+        Score of each, see the rule; 0 where there was no choice.
+    rule : str
+        What was scored: one of `imageherd.counting_rules.RULES`.
     """
 
     n_clusters: int
     ks: tuple[int, ...]
     scores: tuple[float, ...]
+    rule: str
+
+    @property
+    def runners_up(self) -> tuple[tuple[int, float], ...]:
+        """Up to three numbers that come next, with their scores, best first.
+
+        Peaks of the curve come before numbers on the slope of another, whatever their scores: next
+        to a good number the score is good too, and says nothing new.
+        """
+        height = [-s if RULES[self.rule].lowest else s for s in self.scores]
+        edge = [-np.inf]
+        left, right = edge + height[:-1], height[1:] + edge
+        others = [
+            (not (h > lower and h > upper), -h, k, score)
+            for h, lower, upper, k, score in zip(
+                height, left, right, self.ks, self.scores, strict=True
+            )
+            if k != self.n_clusters
+        ]
+        return tuple((k, score) for _, _, k, score in sorted(others)[:_N_RUNNERS_UP])
+
+    @property
+    def reason(self) -> str:
+        """One line: the number, the rule's score there, and the number that comes next."""
+        if not self.runners_up:
+            return f"{_clusters(self.n_clusters)}: there is nothing to compare it with"
+        own = self.scores[self.ks.index(self.n_clusters)]
+        k, other = self.runners_up[0]
+        # As many digits as tell the two apart.
+        digits = next((d for d in (2, 3, 4) if f"{own:.{d}f}" != f"{other:.{d}f}"), 4)
+        return (
+            f"{_clusters(self.n_clusters)}: {self.rule} {own:.{digits}f} at {self.n_clusters}, "
+            f"next {k} with {other:.{digits}f}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it for JSON, the reason and the runners-up included."""
+        return asdict(self) | {"runners_up": self.runners_up, "reason": self.reason}
 
 
 def count_clusters(
@@ -46,25 +88,21 @@ def count_clusters(
     k_min: int = 2,
     k_max: int | None = None,
     *,
+    rule: str = DEFAULT_RULE,
     sample: int = 2000,
     random_state: int = 0,
 ) -> Count:
-    """Choose the number of clusters with the best mean silhouette (Rousseeuw 1987) on a sample.
+    """Choose the number of clusters that a rule scores best on a sample; nothing is trained.
 
-    The sampled rows are scaled to unit length, reduced to their first 50 principal components and
-    scaled to unit length again, so that all distances are between directions, as everywhere here.
-    For each number K they are grouped by spectral clustering of their neighbour graph (Ng, Jordan
-    and Weiss 2002: k-means, the best of 5 seeded starts, on K eigenvectors), and the groups are
-    scored by their distances. On Gaussian clusters that overlap, groups cut from the graph find the
-    right number where plain k-means, which follows the widest directions, often stops at 2.
+    `docs/counting.md` has the study that chose the default rule, and how far off each was there.
+    Take the answer for a start, not for a truth.
 
-    Every number from `k_min` up is tried, then steps of a tenth. The silhouette favours few, broad
-    groups where small ones lie inside them: take the answer for a start, not for a truth.
+    Every number from `k_min` up is tried, then steps of a tenth. Where there are fewer than 10
+    rows, or no more different rows than `k_min`, nothing can be compared and the answer is `k_min`,
+    or the number of different rows where that is less.
 
-    Where there are fewer than 10 rows, or no more different rows than `k_min`, nothing can be
-    compared and the answer is `k_min`, or the number of different rows where that is less.
-
-    Takes a few seconds for a sample of 2,000 and 30 numbers; memory for sample² distances.
+    Takes a few seconds for a sample of 2,000 and 30 numbers (the rules that need the 2-D map ten
+    or so); memory for a few times sample² numbers.
 
     Parameters
     ----------
@@ -75,6 +113,8 @@ def count_clusters(
     k_max : int, optional
         The greatest number; by default 30, or a 20th of the rows if that is less, but not below
         `k_min`. Lowered to one below the number of different rows in the sample.
+    rule : str, default="silhouette"
+        One of `imageherd.counting_rules.RULES`.
     sample : int, default=2000
         Rows to look at, at least 10.
     random_state : int, default=0
@@ -87,67 +127,90 @@ def count_clusters(
     Raises
     ------
     ValueError
-        If X is not 2-D, is empty or holds a NaN or an infinity in the sample, or a number is out of
-        range.
+        If X is not 2-D, is empty or holds a NaN or an infinity in the sample, a number is out of
+        range, or there is no such rule.
     """
+    return count_by_rules(X, k_min, k_max, rules=[rule], sample=sample, random_state=random_state)[
+        rule
+    ]
+
+
+def count_by_rules(
+    X: ArrayLike,
+    k_min: int = 2,
+    k_max: int | None = None,
+    *,
+    rules: Sequence[str] = tuple(RULES),
+    sample: int = 2000,
+    random_state: int = 0,
+) -> dict[str, Count]:
+    """Return what each of several rules says, from one sample and one neighbour graph.
+
+    Parameters, errors and cost as for `count_clusters`; `rules` are all by default.
+    """
+    for rule in rules:
+        if rule not in RULES:
+            raise ValueError(f"rule={rule!r} is not one of {', '.join(RULES)}.")
     X = np.asarray(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X must be 2-D and not empty; its shape is {X.shape}.")
-    n = len(X)
-    if k_max is None:
-        k_max = max(k_min, min(_MOST_BY_DEFAULT, n // _ROWS_PER_CLUSTER))
-    if not 2 <= k_min <= k_max:
-        raise ValueError(f"k_min={k_min} and k_max={k_max} must satisfy 2 <= k_min <= k_max.")
     if sample < 10:
         raise ValueError(f"sample={sample} must be at least 10.")
+    n = len(X)
+    k_min, k_max = _range(n, k_min, k_max)
     rows = np.arange(n)
     if n > sample:
         rows = np.sort(np.random.default_rng(random_state).choice(n, sample, replace=False))
     Z = X[rows].astype(np.float64)
     if not np.isfinite(Z).all():
         raise ValueError("X holds a NaN or an infinity.")
-    Z = _unit(Z)
+    Z = unit_rows(Z)
     n_different = len(np.unique(Z, axis=0))
-    if n < 10 or n_different <= k_min:
+    if n < _CHANCES_AT_LEAST or n_different <= k_min:
         k = min(k_min, n_different)
-        return Count(k, (k,), (0.0,))
-    k_max = min(k_max, n_different - 1)
+        return {rule: Count(k, (k,), (0.0,), rule) for rule in rules}
+    ks = _grid(k_min, min(k_max, n_different - 1))
     # One thread: with more, sums are taken in the order the threads happen to finish.
     with threadpool_limits(limits=1):
-        Z = _directions(Z, random_state)
-        vectors = _graph_vectors(Z, k_max)
-        distances = np.sqrt(np.maximum(2 - 2 * (Z @ Z.T), 0))
-        np.fill_diagonal(distances, 0)
-        ks, scores = _grid(k_min, k_max), []
-        for k in ks:
-            means = KMeans(k, n_init=_N_STARTS, random_state=random_state)
-            scores.append(_silhouette(distances, means.fit_predict(_unit(vectors[:, :k]))))
-    return Count(ks[int(np.argmax(scores))], tuple(ks), tuple(scores))
+        evidence = Evidence(directions(Z, random_state), tuple(ks), random_state)
+        curves = {rule: RULES[rule].score(evidence) for rule in rules}
+    return {rule: _count(ks, curve.tolist(), rule) for rule, curve in curves.items()}
 
 
-def _directions(Z: NDArray[np.float64], random_state: int) -> NDArray[np.float64]:
-    if min(Z.shape) <= _N_COMPONENTS:
-        return _unit(Z - Z.mean(axis=0))
-    # K centres span K - 1 dimensions: this leaves room beyond the clusters looked for.
-    pca = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=random_state)
-    return _unit(pca.fit_transform(Z))
+def count_by_head(head: CPP, k_min: int = 2, k_max: int | None = None) -> Count:
+    """Count the clusters of a fitted CPP by the coding length of its own Z (algorithm 1).
+
+    The partitions are those the head itself would make, see `CPP.coding_length_curve`. The paper
+    finds 10 on CIFAR-10, but 20 on CIFAR-100 and 200 on ImageNet: coarse groups, not fine classes.
+
+    Parameters
+    ----------
+    head : CPP
+        Fitted or loaded.
+    k_min, k_max : int
+        As for `count_clusters`, of the head's landmarks.
+
+    Returns
+    -------
+    Count
+        Its rule is "coding-length"; its scores are nats a row.
+    """
+    k_min, k_max = _range(head.n_landmarks_, k_min, k_max)
+    curve = head.coding_length_curve(_grid(k_min, min(k_max, head.n_landmarks_)))
+    scores = (curve.lengths / head.n_landmarks_).tolist()
+    return _count(curve.n_clusters.tolist(), scores, "coding-length")
 
 
-def _graph_vectors(Z: NDArray[np.float64], k_max: int) -> NDArray[np.float64]:
-    """Leading `k_max` eigenvectors of the normalised neighbour graph, the greatest first."""
-    n = len(Z)
-    n_neighbors = min(_MOST_NEIGHBORS, max(5, n // (3 * k_max)), n - 1)
-    links = np.zeros((n, n))
-    np.put_along_axis(links, knn_graph(Z, n_neighbors).ids.astype(np.intp), 1.0, axis=1)
-    links += links.T
-    scale = 1 / np.sqrt(links.sum(axis=1))
-    _, vectors = eigh(links * scale[:, None] * scale, subset_by_index=(n - k_max, n - 1))
-    return np.asarray(vectors[:, ::-1])
+def _count(ks: list[int], scores: list[float], rule: str) -> Count:
+    return Count(ks[best(rule, scores)], tuple(ks), tuple(scores), rule)
 
 
-def _unit(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(length > 1e-12, length, 1.0)
+def _range(n: int, k_min: int, k_max: int | None) -> tuple[int, int]:
+    if k_max is None:
+        k_max = max(k_min, min(_MOST_BY_DEFAULT, n // _ROWS_PER_CLUSTER))
+    if not 2 <= k_min <= k_max:
+        raise ValueError(f"k_min={k_min} and k_max={k_max} must satisfy 2 <= k_min <= k_max.")
+    return k_min, k_max
 
 
 def _grid(k_min: int, k_max: int) -> list[int]:
@@ -158,18 +221,5 @@ def _grid(k_min: int, k_max: int) -> list[int]:
     return ks
 
 
-def _silhouette(distances: NDArray[np.float64], labels: NDArray[np.int32]) -> float:
-    """Mean silhouette; 0 for a row alone in its cluster, as Rousseeuw has it."""
-    _, codes = np.unique(labels, return_inverse=True)
-    rows = np.arange(len(codes))
-    member = np.eye(codes.max() + 1)[codes]
-    sizes = member.sum(axis=0)
-    sums = distances @ member
-    own_size = sizes[codes]
-    inside = sums[rows, codes] / np.maximum(own_size - 1, 1)
-    means = sums / sizes
-    means[rows, codes] = np.inf
-    outside = means.min(axis=1)
-    widest = np.maximum(inside, outside)
-    score = (outside - inside) / np.where(widest > 0, widest, 1.0)
-    return float(np.where(own_size > 1, score, 0.0).mean())
+def _clusters(k: int) -> str:
+    return f"{k} cluster{'' if k == 1 else 's'}"

@@ -50,7 +50,7 @@ def decide_count(
     found = count()
     if found.n_clusters < 2:
         raise ImageherdError("All images look alike: one cluster.")
-    settings["counted"] = {"ks": list(found.ks), "scores": [float(score) for score in found.scores]}
+    settings["counted"] = found.as_dict()
     return found.n_clusters
 
 

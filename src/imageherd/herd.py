@@ -218,10 +218,10 @@ class Herd:
             remove_leftovers(self.path, self._readable())
         return found
 
-    def count(self, features: Features | None = None, *, random_state: int = 0) -> Count:
-        """Estimate how many clusters there are; see `imageherd.counting.count_clusters`."""
+    def count(self, features: Features | None = None, **options: Any) -> Count:
+        """Estimate how many clusters there are; options of `imageherd.counting.count_clusters`."""
         features = features or self.features()
-        return count_clusters(features.X, random_state=random_state)
+        return count_clusters(features.X, **options)
 
     def clustering(self, name: str = "default") -> Clustering:
         """Return the current version of a clustering, with the names given by a person."""

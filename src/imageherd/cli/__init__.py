@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from imageherd.cli import assign, bench, cluster, embed, evaluate, export, name, report, sort
+from imageherd.cli import assign, bench, cluster, count, embed, evaluate, export, name, report, sort
 
 VERBS = {
     "sort": sort,
     "embed": embed,
+    "count": count,
     "cluster": cluster,
     "name": name,
     "report": report,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imageherd.cli import checks, options, tables
+from imageherd.cli.count import why
 from imageherd.cli.screen import shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
@@ -63,6 +64,8 @@ def cluster(
                 raise
             raise ImageherdError(f"{method} does not take these parameters: {error}") from error
         chosen = "" if name == "default" else f" --name {name}"
+        if reason := why(found):
+            screen.remark(f"{reason}.")
         tables.cluster_table(screen, found, f"imageherd name {shown(herd)}{chosen}")
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")

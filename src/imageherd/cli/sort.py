@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imageherd.cli import checks, options, tables
+from imageherd.cli.count import why
 from imageherd.cli.screen import Screen, counted, duration, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
@@ -96,6 +97,8 @@ def sort(
         path = _report(kept, home) if report else None
 
         screen.remark()
+        if reason := why(clustering):
+            screen.remark(f"{reason}.")
         if not quiet:
             more = f"imageherd name {shown(home)}"
             tables.cluster_table(screen, clustering, more)
