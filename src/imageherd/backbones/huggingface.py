@@ -64,6 +64,11 @@ class HuggingFaceBackbone:
         Its input.
     name : str
         What the user called it.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+        As given; a model of images and texts has its other side there.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class HuggingFaceBackbone:
         self.name = name
         self.preprocessing = preprocessing
         self.batch_size = BATCH_SIZE
+        self.model = model
         self._device, self._dtype = model.device, model.dtype
         output, self._extract = choose_output(model)
         self.dim = self._probe()
@@ -154,7 +160,7 @@ def choose_output(model: Any) -> tuple[str, Extract]:
     """Choose what stands for the image: the output's name, and a function from pixels to it."""
     family = model.config.model_type
     if hasattr(model, "get_image_features"):
-        return "image_embedding", lambda x: _vector(model.get_image_features(pixel_values=x))
+        return "image_embedding", lambda x: vector(model.get_image_features(pixel_values=x))
     if family in CLASS_TOKEN:
         return "class_token", lambda x: model(pixel_values=x).last_hidden_state[:, 0]
     if family in POOLED:
@@ -162,10 +168,11 @@ def choose_output(model: Any) -> tuple[str, Extract]:
     return "mean", lambda x: _mean(model(pixel_values=x).last_hidden_state)
 
 
-def _vector(output: Any) -> torch.Tensor:
+def vector(output: Any) -> torch.Tensor:
+    """Return the embedding, shape (b, d), from what a model of images and texts answers."""
     # Transformers 5 returns an object where version 4 returned the embedding.
-    vector: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-    return vector
+    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return found
 
 
 def _mean(hidden: torch.Tensor) -> torch.Tensor:
@@ -176,7 +183,7 @@ def _mean(hidden: torch.Tensor) -> torch.Tensor:
 def _load(name: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[str]]:
     """Load the model and list the weights that its files lack."""
     try:
-        with _quiet():
+        with quiet():
             model, report = transformers.AutoModel.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -195,7 +202,7 @@ def _load(name: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[str]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' advice and bars for its own users off the screen."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
