@@ -34,7 +34,7 @@ class Cluster:
         Mean probability of its members.
     medoids : list of int
         Rows of the members most similar to all the others, best first.
-    share, runner_up, runner_up_share, winner
+    share, runner_up, runner_up_share, winner, lift, voters, evidence
         The vote behind the name, where there was one; see `imageherd.naming.ClusterName`.
     """
 
@@ -47,6 +47,9 @@ class Cluster:
     runner_up: str | None = None
     runner_up_share: float | None = None
     winner: str | None = None
+    lift: float | None = None
+    voters: int | None = None
+    evidence: list[int] | None = None
 
 
 @dataclass(frozen=True)

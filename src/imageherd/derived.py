@@ -65,7 +65,8 @@ def voted_names(herd: Path, data: Features, uids: NDArray[np.int32]) -> dict[int
         store = feature_set(herd, key)
         if store.has_top5 and np.isin(data.rows, store.rows_present()).all():
             classes, scores = store.top5(data.rows)
-            return vote_names(classes, scores, uids, imagenet_class_names())
+            names = imagenet_class_names()
+            return vote_names(classes, scores, uids, names, rows=data.rows)
     return {}
 
 
