@@ -57,7 +57,7 @@ def fit(
     reached = walk(neighbors[:, :n_neighbors])
     head = nn.Linear(X.shape[1], n_clusters)
     optimizer = torch.optim.Adam(head.parameters(), lr=lr)
-    halving = torch.optim.lr_scheduler.StepLR(optimizer, epochs // 3, 0.5)
+    halving = torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.5)
     loader = DataLoader(range(len(data)), batch_size // 2, shuffle=True, drop_last=True)
     for epoch in range(epochs):
         for rows in loader:
