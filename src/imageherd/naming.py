@@ -114,10 +114,10 @@ def vote_names(
     known, columns = np.unique(canonical[best], return_inverse=True)
     columns = columns.reshape(best.shape)
     uids, members = np.unique(labels[clustered], return_inverse=True)
-    cells = (members[:, None] * len(known) + columns).ravel()
-    totals: Votes = np.bincount(cells, weights=weights.ravel(), minlength=len(uids) * len(known))
+    votes: Votes = np.zeros((len(uids), len(known)))
+    np.add.at(votes, (members[:, None], columns), weights)
     # Rounding makes equal totals equal, whatever the order in which they were added up.
-    votes: Votes = np.round(totals, 6).reshape(len(uids), len(known))
+    votes = votes.round(6)
     shares, lifts = shares_and_lifts(votes)
     words = [texts[i] for i in known]
     winners, names = _distinct(votes, words)
