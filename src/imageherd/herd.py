@@ -30,6 +30,8 @@ from imageherd.heads.make import make_head
 from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import another_feature_set, locked, read_project
+from imageherd.search import search
+from imageherd.search_space import Hits
 from imageherd.sources import add_source, source_index, sources_of
 from imageherd.versions import versions_of
 
@@ -285,6 +287,18 @@ class Herd:
                 versions_of(self.path, name).write(found.clustering, head, [])
                 remove_leftovers(self.path, self._readable())
         return found
+
+    def search(
+        self,
+        *,
+        image: str | Path | None = None,
+        text: str | None = None,
+        item: int | str | None = None,
+        **options: Any,
+    ) -> Hits:
+        """Find the images most like an image, a text or an item; see `imageherd.search.search`."""
+        given: dict[str, Any] = {"image": image, "text": text, "item": item}
+        return search(self.path, self.items(), self.features, self.clustering, **given, **options)
 
     # ---- what comes out
 

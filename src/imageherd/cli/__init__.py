@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from imageherd.cli import assign, bench, cluster, count, embed, evaluate, export, name, report, sort
+from imageherd.cli import (
+    assign,
+    bench,
+    cluster,
+    count,
+    embed,
+    evaluate,
+    export,
+    name,
+    report,
+    search,
+    sort,
+)
 
 VERBS = {
     "sort": sort,
@@ -18,6 +30,7 @@ VERBS = {
     "cluster": cluster,
     "name": name,
     "report": report,
+    "search": search,
     "assign": assign,
     "evaluate": evaluate,
     "export": export,

@@ -1,0 +1,201 @@
+"""Search: the images of a herd most like an image, an item of the herd, or a text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from imageherd.backbones import Backbone, load_backbone
+from imageherd.clustering import Clustering
+from imageherd.derived import Features, feature_keys, feature_set
+from imageherd.errors import ImageherdError
+from imageherd.features.items import OK
+from imageherd.features.reading import Job, read_image
+from imageherd.images.folder import FolderSource
+from imageherd.project import read_project
+from imageherd.search_index import DEPTH
+from imageherd.search_space import Hits, open_space, own_space
+
+BY = ("features", "head")
+
+
+def search(
+    herd: Path,
+    items: pa.Table,
+    features: Callable[[str | None], Features],
+    clustering: Callable[[str], Clustering],
+    *,
+    image: str | Path | None = None,
+    text: str | None = None,
+    item: int | str | None = None,
+    by: str = "features",
+    n: int = DEPTH,
+    name: str = "default",
+    device: str = "auto",
+) -> Hits:
+    """Find the images of a herd most like an image, an item of the herd, or a text.
+
+    Parameters
+    ----------
+    herd, items, features, clustering
+        The herd, its items, and what gives its feature sets and clusterings; `Herd.search` fills
+        them in.
+    image : str or Path, optional
+        An image file, of the herd or not.
+    text : str, optional
+        What to see in the images. Wants features of a model of images and texts, such as CLIP or
+        SigLIP; the feature set in use, or another of the herd's, is taken.
+    item : int or str, optional
+        A row of the items table, or the path there; that image itself is left out.
+    by : {"features", "head"}, default="features"
+        By the backbone's features, or by what the head of a clustering makes of them: Z of CPP, the
+        logits of SCP, the bottleneck of TEMI, the trunk's output of LSD-C. Its search is of the
+        kind of the clusters. Other methods have nothing of the sort.
+    n : int, default=64
+        How many.
+    name : str, default="default"
+        The clustering whose head is meant.
+    device : str, default="auto"
+        Where the backbone and the head run.
+
+    Raises
+    ------
+    ImageherdError
+        If not exactly one of image, text and item is given, or it cannot be searched for.
+
+    Notes
+    -----
+    Cosine similarity. Up to 200,000 images, for a text, and for more than 64 images: exact, in one
+    pass. Over that (and 25.6 million numbers) through lists kept in the herd under ``search/``; see
+    `imageherd.search_index.build_index`. The head's vectors are computed once and kept there too.
+    In a herd that cannot be written every search is exact.
+    """
+    if sum(given is not None for given in (image, text, item)) != 1:
+        raise ImageherdError("Give one thing to search for: an image, a text or an item.")
+    if by not in BY:
+        raise ImageherdError(f"by={by!r} is not known; choose {' or '.join(BY)}.")
+    if n < 1:
+        raise ImageherdError(f"n={n} is too few; give a number of at least 1.")
+    if text is not None:
+        if by == "head":
+            raise ImageherdError("A text is no input for a head; search by features.")
+        data = features(key_for_texts(herd))
+        # A text lies apart from all images: lists that serve those say nothing of it.
+        space = open_space(herd, data, index=False)
+        return space.nearest(_text_vector(text, _backbone(herd, data, device)), n)
+    chosen = clustering(name) if by == "head" else None
+    data = features(chosen.config["features"] if chosen else None)
+    head = own_space(herd, chosen, device) if chosen else None
+    at = position_of(item, data.rows, items) if item is not None else None
+    query = None
+    if image is not None:
+        query = _image_vector(Path(image), _backbone(herd, data, device))
+    space = open_space(herd, data, head)
+    if query is None:
+        query = space.read(np.array([at]))[0]
+    elif head:
+        query = head.model.transform(query[None])[0]
+    return space.nearest(query, n, without=at)
+
+
+def key_for_texts(herd: Path) -> str:
+    """Return the feature set that texts can be compared with: the one in use, or else another.
+
+    Raises
+    ------
+    ImageherdError
+        If there is none.
+    """
+    project = read_project(herd)
+    first = [project["features"]] if project["features"] else []
+    for key in [*first, *feature_keys(herd)]:
+        if feature_set(herd, key).manifest["identity"]["output"] == "image_embedding":
+            return str(key)
+    names = ", ".join(project["backbones"].values()) or "none yet"
+    raise ImageherdError(
+        f"A text can be compared with features of a CLIP or SigLIP model only, and those of {herd} "
+        f"are of {names}. Embed with one first: imageherd embed PHOTOS --herd {herd} --backbone "
+        "openai/clip-vit-base-patch32"
+    )
+
+
+def position_of(item: int | str, rows: NDArray[np.int64], items: pa.Table) -> int:
+    """Return where an item is in `rows`, by its row or its path.
+
+    Raises
+    ------
+    ImageherdError
+        If there is no such image, or more than one.
+    """
+    if isinstance(item, str):
+        there = pc.and_(pc.equal(items["path"], item), pc.equal(items["status"], OK))
+        found = items["row"].filter(there).to_pylist()
+        if not found:
+            example = items["path"][int(rows[0])].as_py()
+            raise ImageherdError(
+                f"No image of the herd has the path {item!r}; paths are written as in the report "
+                f"and in exports, such as {example!r}."
+            )
+        if len(found) > 1:
+            raise ImageherdError(
+                f"{len(found)} images of the herd have the path {item!r}, in different sources; "
+                f"give one's row: {', '.join(map(str, found))}."
+            )
+        item = found[0]
+    at = int(np.searchsorted(rows, item))
+    if at == len(rows) or rows[at] != item:
+        raise ImageherdError(
+            f"Row {item} is no image with features: it cannot be read, is gone, or never was; "
+            f"rows go from {rows[0]} to {rows[-1]}."
+        )
+    return at
+
+
+def cluster_names(rows: NDArray[np.int64], clustering: Clustering) -> list[str | None]:
+    """Return the name of the cluster that each row is in, None for rows it does not have."""
+    names = clustering.names()
+    at = np.searchsorted(clustering.rows, rows).clip(max=len(clustering.rows) - 1)
+    there = clustering.rows[at] == rows
+    uids = clustering.uids[at].tolist()
+    return [names[uid] if here else None for uid, here in zip(uids, there, strict=True)]
+
+
+def _backbone(herd: Path, data: Features, device: str) -> Backbone:
+    """Load the very backbone that the features are of."""
+    name = read_project(herd)["backbones"][data.key]
+    backbone = load_backbone(name, device=device)
+    if backbone.key != data.key:
+        raise ImageherdError(
+            f"The features of {herd} are {data.key}, but backbone {name!r} now gives "
+            f"{backbone.key}; run `imageherd embed` to embed the images with it."
+        )
+    return backbone
+
+
+def _image_vector(image: Path, backbone: Backbone) -> NDArray[np.float32]:
+    if not image.is_file():
+        raise ImageherdError(f"There is no image file {image}. Check the path.")
+    source = FolderSource(image.absolute().parent, must_exist=False)
+    # The very way the herd's images were read: the same picture has the same vector.
+    read = read_image(source, Job(0, os.fsencode(image.name), str(image)), backbone, ())
+    if read.pixels is None:
+        raise ImageherdError(f"{image} cannot be read: {read.reason}.")
+    vector: NDArray[np.float32] = backbone.embed(read.pixels[None])["features"][0]
+    if not np.isfinite(vector).all():
+        raise ImageherdError(f"The features of {image} are not finite numbers.")
+    return vector
+
+
+def _text_vector(text: str, backbone: Backbone) -> NDArray[np.float32]:
+    from imageherd.backbones.text import encode_texts
+
+    if not text.strip():
+        raise ImageherdError("The text to search for is empty.")
+    vector: NDArray[np.float32] = encode_texts(backbone, [text])[0]
+    return vector
