@@ -11,17 +11,16 @@ from imageherd.heads.loop import LossNotFiniteError, generator
 from imageherd.heads.turtle import (
     PRESETS,
     TURTLE,
-    Classifiers,
-    Space,
     TaskEncoders,
-    classifier_gradients,
+    random_rotations,
     turtle_loss,
 )
+from imageherd.heads.turtle_classifiers import Classifiers, Space, classifier_gradients
 from reference import tsp as reference_tsp
 from reference import turtle as reference
 
 QUICK = {"min_steps": 20, "device": "cpu", "random_state": 0}
-PLAIN = {"scaling": "standard"}
+PLAIN = {"scaling": "standard", "rotate": False}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +84,21 @@ def test_start_is_a_plain_linear_layer():
     network.start(torch.Generator().manual_seed(0))
     torch.testing.assert_close(network.weights()[0], network.direction[0])
     assert 0.8 / 6**0.5 < network.direction[0].abs().max() < 1 / 6**0.5
+
+
+def test_turned_encoders_say_the_same_of_turned_rows():
+    draws = torch.Generator().manual_seed(0)
+    network = TaskEncoders([3, 4], 5)
+    network.start(draws)
+    X = torch.randn(8, 7, generator=draws)
+    expected = network(X)
+    turns = random_rotations([3, 4], draws, torch.device("cpu"))
+    for turn in turns:
+        torch.testing.assert_close(turn @ turn.T, torch.eye(len(turn)))
+    network.turn(turns)
+    turned = torch.cat([X[:, :3] @ turns[0], X[:, 3:] @ turns[1]], 1)
+    torch.testing.assert_close(network(turned), expected)
+    assert not torch.allclose(network(X), expected, atol=1e-2)
 
 
 def affine(dtype, b=30, d=6, K=4):
@@ -263,9 +277,11 @@ def test_saved_and_loaded(blobs, tmp_path):
     assert loaded.blocks == (8, 4)
 
 
-def test_kmeans_start_survives_no_training(mixture):
+@pytest.mark.parametrize("rotate", [False, True])
+def test_kmeans_start_survives_no_training(mixture, rotate):
     X, y = mixture
-    head = TURTLE(5, **{**QUICK, "min_steps": 1, "lr": 1e-12, **PLAIN}).fit(X)
+    params = {**QUICK, "min_steps": 1, "lr": 1e-12, "scaling": "standard", "rotate": rotate}
+    head = TURTLE(5, **params).fit(X)
     assert adjusted_rand_score(y, head.labels_) >= 0.95
     np.testing.assert_allclose(head.network_.gain[0], 3**-0.5, rtol=1e-6)
     np.testing.assert_allclose(head.network_.direction[0].norm(dim=1), 40**0.5, rtol=1e-5)
@@ -320,6 +336,7 @@ def test_divergence_says_what_to_do(blobs):
         ("epochs", 0),
         ("min_steps", -1),
         ("warm_start", "yes"),
+        ("rotate", 1),
     ],
 )
 def test_bad_parameters_are_named(blobs, name, value):
