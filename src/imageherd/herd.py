@@ -30,6 +30,7 @@ from imageherd.heads.make import make_head
 from imageherd.leftovers import remove_leftovers
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import another_feature_set, locked, read_project
+from imageherd.report.figures import Figures, write_figures
 from imageherd.search import search
 from imageherd.search_space import Hits
 from imageherd.sources import add_source, source_index, sources_of
@@ -324,6 +325,12 @@ class Herd:
             clustering, data.rows, data.X, xy, self._items.table(), sources_of(self.path)
         )
         return write_report(content, file)
+
+    def figures(self, folder: str | Path, *, name: str = "default", **options: Any) -> Figures:
+        """Write still figures of a clustering; see `imageherd.report.figures.write_figures`."""
+        found = self.clustering(name)
+        about = (found, self.features(found.config["features"]), self.items())
+        return write_figures(Path(folder), self.path, *about, sources_of(self.path), **options)
 
     def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
         """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.

@@ -32,7 +32,7 @@ _UNITS = {
     "marginal_entropy": "H(q(c)), nats",
     "conditional_entropy": "mean H(q(c|x)), nats",
     "membership_entropy": "mean entropy of Π, nats",
-    "used_clusters": "clusters used, mean of heads",
+    "used_clusters": "clusters used",
 }
 
 

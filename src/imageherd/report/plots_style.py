@@ -111,8 +111,7 @@ def new_figure(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    wide = int(width * 72 / (_CAPTION_SIZE * 0.53))
-    lines = textwrap.wrap(shown(caption), wide)
+    lines = _wrapped(caption, width)
     below = len(lines) * _CAPTION_SIZE * 1.3 / 72 + 0.06 * bool(lines)
     whole = height + legend + below
     lowest = (legend + below) / whole
@@ -123,6 +122,16 @@ def new_figure(
         _LEFT, 0.04 / whole, "\n".join(lines), va="bottom", fontsize=_CAPTION_SIZE, color=MUTED
     )
     return figure
+
+
+def add_caption(figure: Figure, caption: str) -> None:
+    """Put a caption below a figure that was not made by `new_figure`."""
+    text = "\n".join(_wrapped(caption, figure.get_figwidth()))
+    figure.supxlabel(text, x=_LEFT, ha="left", fontsize=_CAPTION_SIZE, color=MUTED)
+
+
+def _wrapped(caption: str, width: float) -> list[str]:
+    return textwrap.wrap(shown(caption), int(width * 72 / (_CAPTION_SIZE * 0.53)))
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], columns: int, **options: Any) -> Legend:
