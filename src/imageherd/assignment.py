@@ -86,10 +86,11 @@ def place(
         )
     threshold = -1.0
     similarity = probability = np.empty(0, dtype=np.float32)
-    uids = second = np.empty(0, dtype=np.int32)
+    uids = second = parts = np.empty(0, dtype=np.int32)
     if new.any():
-        columns = clustering.config["uids"]
-        uids, probability, second = top_two(head.predict_proba(X[new]), columns)
+        config, P = clustering.config, head.predict_proba(X[new])
+        uids, probability, second = top_two(P, config["uids"])
+        parts, _, _ = top_two(P, config.get("parts", config["uids"]))
         known = X[inside]
         k = min(N_NEIGHBORS, len(known))
         similarity = knn_query(known, X[new], k, device=device)[1].mean(1)
@@ -100,5 +101,7 @@ def place(
             own = knn_query(known, known[sample], k, device=device)[1][:, 1:].mean(1)
             threshold = float(np.quantile(own, reject))
             uids = np.where(similarity < threshold, np.int32(NOWHERE), uids)
-    placed = extended(clustering, rows[new], uids, probability, second)
+            parts = np.where(similarity < threshold, np.int32(NOWHERE), parts)
+    merged = None if clustering.parts is None else parts
+    placed = extended(clustering, rows[new], uids, probability, second, merged)
     return Assignment(rows[new], uids, probability, similarity, threshold, placed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,10 @@ class Clustering:
         Largest first.
     config : dict
         Method, feature set and settings that gave it.
+    parts : ndarray of int32, shape (n,), or None
+        Where clusters were merged, the cluster of each image before, as it was fitted.
+    folder : Path or None
+        Where its versions are kept.
     """
 
     name: str
@@ -82,6 +87,17 @@ class Clustering:
     second: NDArray[np.int32]
     clusters: list[Cluster]
     config: dict[str, Any] = field(default_factory=dict)
+    parts: NDArray[np.int32] | None = None
+    folder: Path | None = None
+
+    def merge(self, n_clusters: int) -> Clustering:
+        """Return it with `n_clusters` of them, coarser or finer; see `imageherd.merging.merged`.
+
+        Nothing is written; `imageherd.Herd.merge` keeps the result.
+        """
+        from imageherd.merging import merged
+
+        return merged(self, n_clusters)
 
     def cluster(self, uid: int) -> Cluster:
         """Return the cluster with this uid."""
@@ -120,11 +136,7 @@ def by_centrality(
     list of ndarray of int64
         Positions in X, most central first; equal ones by position.
     """
-    centers = np.zeros((n_clusters, X.shape[1]))
-    for start, block in _normalised_blocks(X):
-        columns = labels[start : start + len(block)]
-        shape = (n_clusters, len(block))
-        centers += csr_array((np.ones(len(block)), (columns, np.arange(len(block)))), shape) @ block
+    centers = direction_sums(X, labels, n_clusters)
     similarity = np.empty(len(X))
     for start, block in _normalised_blocks(X):
         end = start + len(block)
@@ -133,6 +145,18 @@ def by_centrality(
     order = np.lexsort((np.arange(len(X)), -np.round(similarity, 6), labels))
     edges = np.searchsorted(labels[order], np.arange(n_clusters + 1))
     return [order[edges[c] : edges[c + 1]].astype(np.int64) for c in range(n_clusters)]
+
+
+def direction_sums(
+    X: NDArray[np.float32], labels: NDArray[np.int64], n_clusters: int
+) -> NDArray[np.float64]:
+    """Add up the members of each cluster, scaled to length 1: shape (n_clusters, d)."""
+    sums = np.zeros((n_clusters, X.shape[1]))
+    for start, block in _normalised_blocks(X):
+        columns = labels[start : start + len(block)]
+        shape = (n_clusters, len(block))
+        sums += csr_array((np.ones(len(block)), (columns, np.arange(len(block)))), shape) @ block
+    return sums
 
 
 def _normalised_blocks(X: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float64]]]:
@@ -174,6 +198,17 @@ def match_uids(
     return uids
 
 
+def by_cluster(probabilities: NDArray[np.float32], uids: list[int]) -> NDArray[np.float32]:
+    """Add up the columns of one cluster: shape (n, number of different uids), in uids' order."""
+    order = list(dict.fromkeys(uids))
+    if len(order) == len(uids):
+        return probabilities
+    place = {uid: c for c, uid in enumerate(order)}
+    found = np.zeros((len(probabilities), len(order)))
+    np.add.at(found, (slice(None), [place[uid] for uid in uids]), probabilities)
+    return np.minimum(found, 1).astype(np.float32)
+
+
 def top_two(
     probabilities: NDArray[np.float32],
     uids: list[int],
@@ -181,34 +216,40 @@ def top_two(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
     """Return the cluster of each image, its probability and the most probable of the others.
 
-    Equal probabilities go to the earlier column. A single column is its own second.
+    A cluster of several columns, merged ones, has the sum of their probabilities; an image is in
+    the cluster of its most probable column all the same, so that merging moves none. Equal
+    probabilities go to the earlier column. A single cluster is its own second.
 
     Parameters
     ----------
-    probabilities : ndarray, shape (n, n_clusters)
+    probabilities : ndarray, shape (n, n_columns)
         From a head.
     uids : list of int
         Cluster of each column.
     labels : ndarray of int, shape (n,), optional
         Column each image is put in, -1 for none; by default the most probable one. An image in
-        none gets -1 and the probability of the best column.
+        none gets -1 and the probability of the best column's cluster.
     """
-    columns = np.array(uids, dtype=np.int32)
+    clusters = np.array(list(dict.fromkeys(uids)), dtype=np.int32)
+    place = {uid: c for c, uid in enumerate(clusters.tolist())}
+    of_column = np.array([place[uid] for uid in uids], dtype=np.intp)
     first, second = np.empty((2, len(probabilities)), dtype=np.intp)
     best = np.empty(len(probabilities), dtype=np.float32)
     for start in range(0, len(probabilities), BLOCK):
         block = np.array(probabilities[start : start + BLOCK])
         each, rows = np.arange(len(block)), slice(start, start + BLOCK)
-        first[rows] = block.argmax(1)
+        column = block.argmax(1)
         if labels is not None:
-            first[rows] = np.where(labels[rows] < 0, first[rows], labels[rows])
+            column = np.where(labels[rows] < 0, column, labels[rows])
+        first[rows] = of_column[column]
+        block = by_cluster(block, uids)
         best[rows] = block[each, first[rows]]
         block[each, first[rows]] = -1
         second[rows] = block.argmax(1)
-    found = columns[first]
+    found = clusters[first]
     if labels is not None:
         found[labels < 0] = NOWHERE
-    return found, best, columns[second]
+    return found, best, clusters[second]
 
 
 def describe(
@@ -250,25 +291,32 @@ def describe(
     ranked = match_uids(rank[labels[placed]], rows[placed], n_clusters, previous)
     columns = [ranked[r] for r in rank]
     uids, probability, second = top_two(probabilities, columns, labels)
-    X = X if len(placed) == len(X) else X[placed]
-    central = [
-        placed[members] for members in by_centrality(X, labels[placed].astype(np.int64), n_clusters)
-    ]
-    clusters = [
-        Cluster(
-            uid=columns[column],
-            name=f"cluster {columns[column]}",
-            size=len(members),
-            confidence=float(probability[members].mean()),
-            medoids=[int(row) for row in rows[members[:N_MEDOIDS]]],
-        )
-        for column, members in enumerate(central)
-        if len(members)
-    ]
-    clusters.sort(key=lambda c: (-c.size, c.uid))
+    clusters = clusters_of(rows, X, uids, probability)
     floor = previous.config["next_uid"] if previous else 1
     config = config | {"uids": columns, "next_uid": max(floor, max(columns) + 1)}
     return Clustering(name, "", rows, uids, probability, second, clusters, config)
+
+
+def clusters_of(
+    rows: NDArray[np.int64],
+    X: NDArray[np.float32],
+    uids: NDArray[np.int32],
+    probability: NDArray[np.float32],
+) -> list[Cluster]:
+    """Return the clusters that images have been put in, largest first, not yet named.
+
+    Parameters as the attributes of `Clustering`; X, shape (n, d), are the images' features.
+    """
+    placed = np.flatnonzero(uids != NOWHERE)
+    known, labels = np.unique(uids[placed], return_inverse=True)
+    central = by_centrality(X if len(placed) == len(X) else X[placed], labels, len(known))
+    found = []
+    for uid, order in zip(known.tolist(), central, strict=True):
+        members = placed[order]
+        confidence = float(probability[members].mean())
+        medoids = rows[members[:N_MEDOIDS]].tolist()
+        found.append(Cluster(uid, f"cluster {uid}", len(members), confidence, medoids))
+    return sorted(found, key=lambda c: (-c.size, c.uid))
 
 
 def with_names(clustering: Clustering, names: dict[int, ClusterName]) -> Clustering:
@@ -285,8 +333,12 @@ def extended(
     uids: NDArray[np.int32],
     probability: NDArray[np.float32],
     second: NDArray[np.int32],
+    parts: NDArray[np.int32] | None = None,
 ) -> Clustering:
-    """Return the clustering with more images placed in it; names and medoids stay."""
+    """Return the clustering with more images placed in it; names and medoids stay.
+
+    `parts` are the new images' clusters as fitted, for a clustering that has been merged.
+    """
     order = np.argsort(np.concatenate([clustering.rows, rows]), kind="stable")
     everyone = np.concatenate([clustering.uids, uids])[order]
     sizes = dict(zip(*(a.tolist() for a in np.unique(everyone, return_counts=True)), strict=True))
@@ -298,4 +350,5 @@ def extended(
         probability=np.concatenate([clustering.probability, probability])[order],
         second=np.concatenate([clustering.second, second])[order],
         clusters=sorted(clusters, key=lambda c: (-c.size, c.uid)),
+        parts=None if parts is None else np.concatenate([clustering.parts, parts])[order],
     )

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from imageherd.clustering import NOWHERE, Clustering
+from imageherd.clustering import NOWHERE, Clustering, by_cluster
 from imageherd.derived import Features
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
@@ -165,7 +165,7 @@ def evaluate(
     features = Features(clustering.rows[used], store.key, store)
     graph = neighbors(features)
     k = min(N_NEIGHBORS, graph.k)
-    P = head.predict_proba(features.X)
+    P = by_cluster(head.predict_proba(features.X), clustering.config["uids"])
     evenness, doubt = mean_entropies(P)
     return Evaluation(
         scores=scores(true, predicted),

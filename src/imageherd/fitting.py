@@ -13,6 +13,7 @@ from imageherd.derived import Features, rows_digest, voted_names
 from imageherd.errors import ImageherdError
 from imageherd.heads import HEADS
 from imageherd.heads.base import Head
+from imageherd.merging import with_dendrogram
 from imageherd.neighbors import NeighborGraph
 from imageherd.versions import Versions
 
@@ -103,5 +104,6 @@ def fit(
         config=settings,
         previous=versions.current(),
     )
+    found = with_dendrogram(found, data.X)
     found = with_names(found, voted_names(herd, data, found.uids))
     return versions.write(found, head, head.history_)

@@ -28,6 +28,7 @@ from imageherd.features.pipeline import EmbedSummary
 from imageherd.fitting import decide_count, fit
 from imageherd.heads.make import make_head
 from imageherd.leftovers import remove_leftovers
+from imageherd.merging import keep_merged
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import another_feature_set, locked, read_project
 from imageherd.report.figures import Figures, write_figures
@@ -244,6 +245,14 @@ class Herd:
         with locked(self.path):
             versions_of(self.path, name).give_name(uid, text)
         return self.clustering(name)
+
+    def merge(self, n_clusters: int, *, name: str = "default", to: str | None = None) -> Clustering:
+        """Make a clustering coarser or finer, up to as many clusters as were fitted, and keep it.
+
+        Parameters as in `imageherd.merging.keep_merged`, where `clustering` is called `name`.
+        """
+        with self._writing():
+            return keep_merged(self.path, self.clustering(name), n_clusters, to)
 
     def assign(
         self,

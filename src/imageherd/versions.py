@@ -84,6 +84,8 @@ class Versions:
             second=table["second"].to_numpy(),
             clusters=[replace(c, name=given.get(c.uid, c.name)) for c in clusters],
             config=config,
+            parts=table["part"].to_numpy() if "part" in table.column_names else None,
+            folder=self.folder,
         )
 
     def head(self, version: str, *, device: str = "auto") -> Head:
@@ -99,15 +101,15 @@ class Versions:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             head.save(temporary)
-            _write_table(
-                temporary / "assignments.parquet",
-                {
-                    "row": clustering.rows.astype(np.int64),
-                    "uid": clustering.uids.astype(np.int32),
-                    "probability": clustering.probability.astype(np.float32),
-                    "second": clustering.second.astype(np.int32),
-                },
-            )
+            columns = {
+                "row": clustering.rows.astype(np.int64),
+                "uid": clustering.uids.astype(np.int32),
+                "probability": clustering.probability.astype(np.float32),
+                "second": clustering.second.astype(np.int32),
+            }
+            if clustering.parts is not None:
+                columns["part"] = clustering.parts.astype(np.int32)
+            _write_table(temporary / "assignments.parquet", columns)
             if history:
                 # Not every epoch tells the same: some look at more than others do.
                 keys = dict.fromkeys(key for epoch in history for key in epoch)
@@ -124,7 +126,7 @@ class Versions:
         write_json(self.folder / "current.json", {"version": version})
         given = self.given_names()
         named = [replace(c, name=given.get(c.uid, c.name)) for c in clustering.clusters]
-        return replace(clustering, version=version, clusters=named)
+        return replace(clustering, version=version, clusters=named, folder=self.folder)
 
     def given_names(self) -> dict[int, str]:
         """Return the names given by a person, by uid."""

@@ -43,7 +43,7 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
         images = counted(sum(c.size for c in rest), "image")
         screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
     asked = clustering.config.get("params", {}).get("n_clusters", 0)
-    if len(clustering.clusters) < asked:
+    if len(clustering.clusters) < asked and "parts" not in clustering.config:
         n_empty = counted(asked - len(clustering.clusters), "cluster")
         screen.note(f"{asked} clusters were to be made; {n_empty} stayed empty.")
     nowhere = int((clustering.uids < 0).sum())

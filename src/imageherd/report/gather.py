@@ -124,10 +124,12 @@ def strips(
 
 def _settings(clustering: Clustering) -> dict[str, str]:
     config = clustering.config
-    counted = "counted" in config
+    how = "counted" if "counted" in config else "given"
+    if "parts" in config:
+        how = f"merged from {len(config['parts'])}"
     return {
         "method": config["method"],
-        "number of clusters": f"{len(config['uids'])} ({'counted' if counted else 'given'})",
+        "number of clusters": f"{len(set(config['uids']))} ({how})",
         "features": config["features"],
         "seed": str(config["params"].get("random_state")),
         "clustering": f"{clustering.name} {clustering.version}",
