@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from imageherd import export as export_module
 from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
+from imageherd.clip_naming import name_anew
 from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_clusters
 from imageherd.derived import Features, feature_set, kept_graph, kept_map
@@ -239,6 +240,13 @@ class Herd:
             )
         return found
 
+    def name(self, clip: str | None = None, *, name: str = "default", **options: Any) -> Clustering:
+        """Let the images vote on the names anew; see `imageherd.clip_naming.name_anew`."""
+        with self._writing():
+            old = self.clustering(name)
+            data = self.features(old.config["features"])
+            return name_anew(self.path, old, data, self.items(), clip=clip, **options)
+
     def rename(self, uid: int, text: str, *, name: str = "default") -> Clustering:
         """Give the cluster `uid` a name of your own; it is kept when the clustering is refitted."""
         self.clustering(name).cluster(uid)
@@ -364,24 +372,13 @@ class Herd:
         )
 
     def export(
-        self,
-        destination: str | Path,
-        *,
-        to: str = "csv",
-        link: str = "copy",
-        name: str = "default",
+        self, destination: str | Path, *, to: str = "csv", link: str = "copy", name: str = "default"
     ) -> Path:
         """Write the clustering for others to use; see `imageherd.export.export`."""
         clustering = self.clustering(name)
-        return export_module.export(
-            clustering,
-            self._items.table(),
-            sources_of(self.path),
-            feature_set(self.path, clustering.config["features"]),
-            Path(destination),
-            to=to,
-            link=link,
-        )
+        store = feature_set(self.path, clustering.config["features"])
+        about = (clustering, self._items.table(), sources_of(self.path), store)
+        return export_module.export(*about, Path(destination), to=to, link=link)
 
     # ---- inside
 

@@ -1,4 +1,7 @@
-"""Randomly initialised CLIP and SigLIP models of a few thousand weights, with real tokenizers."""
+"""Randomly initialised CLIP and SigLIP models of a few thousand weights, with real tokenizers.
+
+The default seeds give images and texts cosines above 0, as trained models do.
+"""
 
 from pathlib import Path
 
@@ -18,7 +21,7 @@ TEXT = {**TOWER, "max_position_embeddings": LENGTH}
 MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
 
 
-def save_clip(folder: Path, *, seed: int = 0) -> Path:
+def save_clip(folder: Path, *, seed: int = 1) -> Path:
     """Save a CLIP whose tokenizer spells every word; returns the folder."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]

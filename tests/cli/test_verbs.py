@@ -45,7 +45,8 @@ def test_sort_lists_unreadable_files_by_reason(run, herd, photos):
 def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     where = tmp_path / "elsewhere.herd"
     arguments = "--n-clusters 3 --method kmeans --seed 7 --backbone b --device cpu --workers 3"
-    result = run("sort", photos, "--herd", where, "--no-report", *arguments.split())
+    arguments += " --keep-duplicates --no-report"
+    result = run("sort", photos, "--herd", where, *arguments.split())
     assert result.exit_code == 0, result.output
     calls = {verb: (arguments, options) for verb, arguments, options in herd.calls}
     assert "report" not in calls
@@ -54,7 +55,7 @@ def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     assert calls["embed"][0][0].uri == FolderSource(photos).uri
     assert calls["cluster"] == (
         ("kmeans", 3),
-        {"name": "default", "random_state": 7, "device": "cpu"},
+        {"name": "default", "random_state": 7, "device": "cpu", "keep_duplicates": True},
     )
     assert herd.path == where
 
@@ -146,6 +147,7 @@ def test_a_folder_that_moved_is_found_again_in_its_herd(run, herd, photos, verb)
 
 def test_cluster_hands_parameters_to_the_head(run, made):
     arguments = "--method temi --n-clusters 4 --name t --param n_heads=8 --param objective=wpmi"
+    arguments += " --keep-duplicates --reject 0.02"
     result = run("cluster", made.path, *arguments.split())
     assert result.exit_code == 0, result.output
     _, arguments, options = made.calls[-1]
@@ -154,6 +156,8 @@ def test_cluster_hands_parameters_to_the_head(run, made):
         "name": "t",
         "random_state": 0,
         "device": "auto",
+        "keep_duplicates": True,
+        "reject": 0.02,
         "n_heads": 8,
         "objective": "wpmi",
     }
@@ -162,7 +166,7 @@ def test_cluster_hands_parameters_to_the_head(run, made):
 
 def test_name_shows_the_votes(run, made):
     out = run("name", made.path).stdout.splitlines()
-    assert out[0].split() == ["uid", "name", "images", "votes", "runner-up"]
+    assert out[0].split() == ["uid", "name", "images", "share", "lift", "runner-up"]
     assert out[1].split() == ["1", "sneaker", "3", "80%", "boot"]
     assert out[2].split() == ["2", "umbrella", "2"]
 
