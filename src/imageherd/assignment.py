@@ -11,6 +11,7 @@ from imageherd.clustering import NOWHERE, Clustering, extended, top_two
 from imageherd.errors import ImageherdError
 from imageherd.heads.base import Head
 from imageherd.neighbors import knn_query
+from imageherd.quality import Quality, farther_out, votes
 
 N_NEIGHBORS = 10
 SAMPLE = 2000
@@ -87,21 +88,33 @@ def place(
     threshold = -1.0
     similarity = probability = np.empty(0, dtype=np.float32)
     uids = second = parts = np.empty(0, dtype=np.int32)
+    merged, quality = clustering.parts, None
     if new.any():
         config, P = clustering.config, head.predict_proba(X[new])
         uids, probability, second = top_two(P, config["uids"])
         parts, _, _ = top_two(P, config.get("parts", config["uids"]))
         known = X[inside]
         k = min(N_NEIGHBORS, len(known))
-        similarity = knn_query(known, X[new], k, device=device)[1].mean(1)
-        if reject > 0 and len(known) > 1:
+        nearest, similar = knn_query(known, X[new], k, device=device)
+        similarity = similar.mean(1)
+        outlier = np.zeros(len(similarity), dtype=np.float32)
+        if len(known) > 1:
             sample = np.linspace(0, len(known) - 1, min(len(known), SAMPLE)).astype(np.int64)
             k = min(N_NEIGHBORS + 1, len(known))
             # The nearest of all is the image itself, or a copy of it.
             own = knn_query(known, known[sample], k, device=device)[1][:, 1:].mean(1)
-            threshold = float(np.quantile(own, reject))
+            outlier = farther_out(similarity, own)
+            if reject > 0:
+                threshold = float(np.quantile(own, reject))
             uids = np.where(similarity < threshold, np.int32(NOWHERE), uids)
             parts = np.where(similarity < threshold, np.int32(NOWHERE), parts)
-    merged = None if clustering.parts is None else parts
-    placed = extended(clustering, rows[new], uids, probability, second, merged)
+        at = np.searchsorted(clustering.rows, rows[inside])
+        before, after = (clustering.uids, uids) if merged is None else (merged, parts)
+        agreement, around = votes(before[at][nearest], after)
+        quality = Quality(np.full(len(uids), -1), agreement, around, outlier)
+    placed = extended(
+        *(clustering, rows[new], uids, probability, second),
+        parts=None if merged is None else parts,
+        quality=quality,
+    )
     return Assignment(rows[new], uids, probability, similarity, threshold, placed)

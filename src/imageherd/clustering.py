@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from imageherd.errors import ImageherdError
 from imageherd.naming import ClusterName
+from imageherd.quality import Quality, joined
 
 NOWHERE = -1
 N_MEDOIDS = 12
@@ -77,6 +78,8 @@ class Clustering:
         Where clusters were merged, the cluster of each image before, as it was fitted.
     folder : Path or None
         Where its versions are kept.
+    quality : Quality or None
+        How well each image sits in its place; None if made before that was kept.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Clustering:
     config: dict[str, Any] = field(default_factory=dict)
     parts: NDArray[np.int32] | None = None
     folder: Path | None = None
+    quality: Quality | None = None
 
     def merge(self, n_clusters: int) -> Clustering:
         """Return it with `n_clusters` of them, coarser or finer; see `imageherd.merging.merged`.
@@ -334,10 +338,12 @@ def extended(
     probability: NDArray[np.float32],
     second: NDArray[np.int32],
     parts: NDArray[np.int32] | None = None,
+    quality: Quality | None = None,
 ) -> Clustering:
     """Return the clustering with more images placed in it; names and medoids stay.
 
-    `parts` are the new images' clusters as fitted, for a clustering that has been merged.
+    `parts` are the new images' clusters as fitted, for a clustering that has been merged;
+    `quality` is theirs, for one that has it.
     """
     order = np.argsort(np.concatenate([clustering.rows, rows]), kind="stable")
     everyone = np.concatenate([clustering.uids, uids])[order]
@@ -351,4 +357,7 @@ def extended(
         second=np.concatenate([clustering.second, second])[order],
         clusters=sorted(clusters, key=lambda c: (-c.size, c.uid)),
         parts=None if parts is None else np.concatenate([clustering.parts, parts])[order],
+        quality=joined(clustering.quality, quality, order)
+        if clustering.quality and quality
+        else None,
     )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from imageherd.clustering import Clustering
 from imageherd.errors import ImageherdError
@@ -20,6 +21,7 @@ from imageherd.features.store import SHARD_ROWS, FeatureSet
 from imageherd.files import write_atomically
 from imageherd.images.folder import FolderSource
 from imageherd.progress import progress
+from imageherd.review import most_doubtful
 
 FORMATS = ("csv", "parquet", "folders")
 LINKS = ("copy", "symlink", "hardlink")
@@ -34,6 +36,7 @@ def export(
     *,
     to: str = "csv",
     link: str = "copy",
+    review: int = 0,
 ) -> Path:
     """Write `clustering` to `destination`; what is there is never overwritten.
 
@@ -55,11 +58,16 @@ def export(
         are in none of them.
     link : {"copy", "symlink", "hardlink"}, default="copy"
         How the images get into the folders.
+    review : int, default=0
+        Write only this many images, those most worth a look, with the reason; see
+        `imageherd.review.most_doubtful`. In folders each file name begins with its rank, and
+        ``review.csv`` lies beside them.
 
     Raises
     ------
     ImageherdError
-        If `to` or `link` is not known, or `destination` is there already.
+        If `to` or `link` is not known, `destination` is there already, or a review is asked for
+        as Parquet or of a clustering that does not tell the quality of its images' places.
     """
     for value, name, allowed in ((to, "to", FORMATS), (link, "link", LINKS)):
         if value not in allowed:
@@ -69,7 +77,9 @@ def export(
         raise ImageherdError(
             f"{destination} exists already; export never overwrites. Name another."
         )
-    if to == "folders":
+    if review:
+        _write_review(clustering, items, sources, destination, to, link, review)
+    elif to == "folders":
         _write_folders(clustering, items, sources, destination, link)
     else:
         table = assignments_table(clustering, items)
@@ -83,8 +93,10 @@ def export(
 def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
     """Return one row an image that is still there: what it is, its cluster, or why it has none.
 
-    Columns: row, path, status, reason, uid, name, probability, second_name, taken_at, width,
-    height. An image without a cluster has nulls there.
+    Columns: row, path, status, reason, uid, name, probability, second_name, agreement, outlier,
+    duplicate_of (the row of the image fitted for it; null if it was itself), taken_at, width,
+    height. An image without a cluster has nulls there, one of an old clustering in agreement,
+    outlier and duplicate_of.
     """
     items = items.filter(pc.not_equal(items["status"], DELETED))
     rows = items["row"].to_numpy()
@@ -105,11 +117,66 @@ def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
             "second_name": pa.array(
                 [names.get(int(uid)) for uid in seconds], pa.string(), mask=missing
             ),
+            **_quality_columns(clustering, position, missing),
             "taken_at": items["taken_at"],
             "width": items["width"],
             "height": items["height"],
         }
     )
+
+
+def _quality_columns(
+    clustering: Clustering, position: NDArray[np.int64], missing: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    quality, n = clustering.quality, len(position)
+    if quality is None:
+        kinds = {"agreement": pa.float32(), "outlier": pa.float32(), "duplicate_of": pa.int64()}
+        return {name: pa.nulls(n, kind) for name, kind in kinds.items()}
+    agreement, outlier = quality.agreement[position], quality.outlier[position]
+    of = quality.duplicate_of[position]
+    return {
+        "agreement": pa.array(agreement, mask=missing | np.isnan(agreement)),
+        "outlier": pa.array(outlier, mask=missing | np.isnan(outlier)),
+        "duplicate_of": pa.array(of, mask=missing | (of < 0)),
+    }
+
+
+def _write_review(
+    clustering: Clustering,
+    items: pa.Table,
+    sources: list[FolderSource],
+    destination: Path,
+    to: str,
+    link: str,
+    n: int,
+) -> None:
+    if to == "parquet":
+        raise ImageherdError("A review is a table or folders; choose to='csv' or to='folders'.")
+    there = pc.not_equal(items["status"], DELETED).to_numpy()[clustering.rows]
+    doubts = most_doubtful(clustering, n, there)
+    rows = clustering.rows[[doubt.position for doubt in doubts]]
+    listed = assignments_table(clustering, items)
+    at = np.searchsorted(listed["row"].to_numpy(), rows)
+    ranks = np.arange(1, len(doubts) + 1)
+    table = pa.table(
+        {
+            "rank": ranks,
+            "doubt": np.array([round(doubt.score, 6) for doubt in doubts]),
+            "why": pa.array([doubt.reason for doubt in doubts], pa.string()),
+            **{
+                name: listed[name].take(pa.array(at))
+                for name in listed.column_names
+                if name not in ("status", "reason")
+            },
+        }
+    )
+    csv = destination
+    if to == "folders":
+        width = len(str(len(doubts)))
+        prefixes = {int(row): f"{i:0{width}d} " for i, row in zip(ranks, rows, strict=True)}
+        _write_folders(clustering, items, sources, destination, link, prefixes)
+        csv = destination / "review.csv"
+    write_atomically(csv, lambda file: pyarrow.csv.write_csv(table, file))
 
 
 def _write_parquet(table: pa.Table, features: FeatureSet, file: object) -> None:
@@ -135,13 +202,18 @@ def _write_folders(
     sources: list[FolderSource],
     destination: Path,
     link: str,
+    prefixes: dict[int, str] | None = None,
 ) -> None:
+    """Write a folder a cluster, of all images or of the rows that `prefixes` has, so named."""
     table = items.take(pa.array(clustering.rows))
     # What lies now under the name of a replaced image is another image.
-    there = pc.not_equal(table["status"], DELETED)
-    uids = clustering.uids[there.to_numpy()].tolist()
-    table = table.filter(there)
+    there = pc.not_equal(table["status"], DELETED).to_numpy()
+    if prefixes is not None:
+        there = there & np.isin(clustering.rows, list(prefixes))
+    uids = clustering.uids[there].tolist()
+    table = table.filter(pa.array(there))
     keys, indices = table["key"].to_pylist(), table["source"].to_pylist()
+    starts = [(prefixes or {}).get(row, "") for row in table["row"].to_pylist()]
     folders = folder_names(clustering.names())
     used: dict[tuple[str, bytes], int] = {}
     gone = []
@@ -149,13 +221,14 @@ def _write_folders(
     for uid in set(uids):
         (destination / folders[uid]).mkdir()
     with progress("Exporting", len(keys)) as advance:
-        for uid, key, index in zip(uids, keys, indices, strict=True):
+        for uid, key, index, start in zip(uids, keys, indices, starts, strict=True):
             folder = destination / folders[uid]
             origin = sources[index].path(key)
             if not origin.exists():
                 gone.append(origin)
                 continue
-            _place(origin, folder / os.fsdecode(_free_name(folder.name, key, used)), link)
+            name = start + os.fsdecode(_free_name(folder.name, key, used))
+            _place(origin, folder / name, link)
             advance(1)
     if gone:
         raise ImageherdError(_what_is_gone(gone, len(keys), destination))

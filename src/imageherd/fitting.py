@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count
 from imageherd.derived import Features, rows_digest, voted_names
+from imageherd.duplicates import find_duplicates, graph_among, seconds_of
 from imageherd.errors import ImageherdError
 from imageherd.heads import HEADS
 from imageherd.heads.base import Head
+from imageherd.heads.make import make_head
 from imageherd.merging import with_dendrogram
 from imageherd.neighbors import NeighborGraph
+from imageherd.quality import judge, set_aside
 from imageherd.versions import Versions
+
+N_NEIGHBORS = 50
+# Beyond, exact neighbours are too dear for a method that has no use for them.
+MOST_WITHOUT_NEED = 200_000
 
 
 def decide_count(
@@ -59,11 +71,21 @@ def fit(
     herd: Path,
     versions: Versions,
     data: Features,
-    head: Head,
-    graph: NeighborGraph | None,
-    settings: dict[str, Any],
+    taken_at: list[str | None],
+    neighbors: Callable[..., NeighborGraph],
+    count: Callable[[Features], Count],
+    *,
+    method: str,
+    n_clusters: int | str,
+    keep_duplicates: bool,
+    reject: float,
+    params: dict[str, Any],
 ) -> Clustering:
     """Fit a head and write what it finds as the next version; the herd's lock must be held.
+
+    Of copies, near-copies and bursts one image is fitted; then every image is put where the head
+    sees it. Copies with the same features, and all copies of an image that the method leaves out,
+    go where that image is. Without copies the result is what it would be with `keep_duplicates`.
 
     Parameters
     ----------
@@ -73,37 +95,120 @@ def fit(
         Where the result goes; its current version gives uids to the clusters found again.
     data : Features
         What to cluster.
-    head : Head
-        Not fitted yet.
-    graph : NeighborGraph, optional
-        The k-NN graph of `data`, for a head that wants it.
-    settings : dict
-        What to keep beside the result; the head's parameters are added.
+    taken_at : list of str or None
+        When each image was taken.
+    neighbors : callable
+        `Herd.neighbors`. Called for every method, once, but not for more than 200,000 images and a
+        method that needs no graph: then only copies with the same features are found, and
+        nothing is said of the images' places.
+    count : callable
+        Counts the clusters of features, where their number is "auto".
+    method, n_clusters, keep_duplicates, reject
+        As in `Herd.cluster`.
+    params : dict
+        Parameters of the head, random_state and device included.
 
     Raises
     ------
     ImageherdError
-        If the head leaves every image out.
+        If a parameter is wrong, all images are copies of one, or the head leaves every image out.
     """
-    settings = {**settings, "params": head.get_params()}
-    run = repr((sorted(settings["params"].items()), data.key))
-    digest = hashlib.sha256(run.encode()).hexdigest()[:12]
-    checkpoint = f"{settings['method']}-{rows_digest(data.rows)}-{digest}"
-    head.fit(data.X, neighbors=graph, checkpoint=herd / "checkpoints" / checkpoint)
-    if (head.labels_ < 0).all():
+    if not 0 <= reject < 1:
+        raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
+    n = len(data.rows)
+    asked = make_head(method, 2 if n_clusters == "auto" else int(n_clusters), n, **params)
+    settings: dict[str, Any] = {"method": method, "features": data.key}
+    settings |= {"keep_duplicates": keep_duplicates, "reject": reject}
+
+    @cache
+    def distinct() -> tuple[NeighborGraph | None, NDArray[np.int64], Features]:
+        graph = None
+        wanted = getattr(asked, "n_neighbors", 0)
+        if wanted or reject or n <= MOST_WITHOUT_NEED:
+            graph = neighbors(data, k=max(N_NEIGHBORS, wanted), device=params["device"])
+        if keep_duplicates:
+            return graph, np.full(n, -1), data
+        copy_of = find_duplicates(data.X, graph, seconds_of(taken_at))
+        if (copy_of < 0).all():
+            return graph, copy_of, data
+        return graph, copy_of, Features(data.rows[copy_of < 0], data.key, data.store)
+
+    k = decide_count(method, n_clusters, lambda: count(distinct()[2]), settings)
+    graph, copy_of, fitted = distinct()
+    if k > len(fitted.rows):
         raise ImageherdError(
-            f"{settings['method']} found no cluster: every image fits nowhere. Try other "
-            "parameters, or another method."
+            f"n_clusters={k} does not suit {len(fitted.rows)} different images, the others being "
+            "copies or near-copies of them; give fewer, or keep duplicates."
+        )
+    head = make_head(method, k, len(fitted.rows), **params)
+    settings["params"] = head.get_params()
+    checkpoint = herd / "checkpoints" / _checkpoint(method, settings["params"], data, fitted)
+    among = _graph_for(head, graph, copy_of, fitted, params["device"])
+    head.fit(fitted.X, neighbors=among, checkpoint=checkpoint)
+    labels = _labels_of_all(head, data.X, copy_of, P := head.predict_proba(data.X))
+    if graph is not None and reject:
+        labels = np.where(set_aside(graph, reject), np.int32(-1), labels)
+    if (labels < 0).all():
+        raise ImageherdError(
+            f"{method} found no cluster: every image fits nowhere. Try other parameters, or "
+            "another method."
         )
     found = describe(
         data.rows,
         data.X,
-        head.predict_proba(data.X),
-        head.labels_,
+        P,
+        labels,
         name=versions.folder.name,
         config=settings,
         previous=versions.current(),
     )
+    rows = np.where(copy_of < 0, -1, data.rows[copy_of])
+    found = replace(found, quality=judge(found.uids, graph, rows))
     found = with_dendrogram(found, data.X)
     found = with_names(found, voted_names(herd, data, found.uids))
     return versions.write(found, head, head.history_)
+
+
+def _checkpoint(method: str, params: dict[str, Any], data: Features, fitted: Features) -> str:
+    """Name the checkpoint: by all rows, which tell what is left over, and by those fitted."""
+    run: tuple[Any, ...] = (sorted(params.items()), data.key)
+    if fitted is not data:
+        run = (*run, rows_digest(fitted.rows))
+    digest = hashlib.sha256(repr(run).encode()).hexdigest()[:12]
+    return f"{method}-{rows_digest(data.rows)}-{digest}"
+
+
+def _graph_for(
+    head: Head,
+    graph: NeighborGraph | None,
+    copy_of: NDArray[np.int64],
+    fitted: Features,
+    device: str,
+) -> NeighborGraph | None:
+    wanted = getattr(head, "n_neighbors", 0)
+    # Over several blocks a head finds neighbors of its own.
+    if graph is None or not wanted or head.blocks:
+        return None
+    kept = np.flatnonzero(copy_of < 0)
+    if len(kept) == len(copy_of):
+        return graph
+    return graph_among(graph, fitted.X, kept, min(wanted, len(kept) - 1), device=device)
+
+
+def _labels_of_all(
+    head: Head,
+    X: NDArray[np.float32],
+    copy_of: NDArray[np.int64],
+    P: NDArray[np.float32],
+) -> NDArray[np.int32]:
+    """Return the column of every image, fitted or not."""
+    copies = np.flatnonzero(copy_of >= 0)
+    labels: NDArray[np.int32] = head.labels_
+    if len(copies) == 0:
+        return labels
+    labels = P.argmax(1).astype(np.int32)
+    labels[copy_of < 0] = head.labels_
+    of = copy_of[copies]
+    same = (labels[of] < 0) | (X[copies] == X[of]).all(1)
+    labels[copies[same]] = labels[of[same]]
+    return labels

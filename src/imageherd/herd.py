@@ -26,8 +26,7 @@ from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary
-from imageherd.fitting import decide_count, fit
-from imageherd.heads.make import make_head
+from imageherd.fitting import N_NEIGHBORS, fit
 from imageherd.leftovers import remove_leftovers
 from imageherd.merging import keep_merged
 from imageherd.neighbors import NeighborGraph
@@ -37,8 +36,6 @@ from imageherd.search import search
 from imageherd.search_space import Hits
 from imageherd.sources import add_source, source_index, sources_of
 from imageherd.versions import versions_of
-
-N_NEIGHBORS = 50
 
 
 class Herd:
@@ -181,6 +178,8 @@ class Herd:
         random_state: int = 0,
         device: str = "auto",
         features: str | None = None,
+        keep_duplicates: bool = False,
+        reject: float = 0.0,
         **params: Any,
     ) -> Clustering:
         """Fit a head on the herd's features, name the clusters and keep the result as a version.
@@ -203,23 +202,26 @@ class Herd:
             Where the head trains.
         features : str, optional
             Key of the feature set; the one embedded last by default.
+        keep_duplicates : bool, default=False
+            Fit all of copies, near-copies and bursts, not one of each; all are placed either way.
+        reject : float, default=0
+            This share of the images, those least like their nearest, is said to fit nowhere.
         **params
             Parameters of the head.
         """
         versions = versions_of(self.path, name)
         with self._writing():
             data = self.features(features)
-            settings: dict[str, Any] = {"method": method, "features": data.key}
-            k = decide_count(
-                method, n_clusters, lambda: self.count(data, random_state=random_state), settings
+            taken_at = self.items()["taken_at"].take(pa.array(data.rows)).to_pylist()
+            found = fit(
+                *(self.path, versions, data, taken_at, self.neighbors),
+                lambda some: self.count(some, random_state=random_state),
+                method=method,
+                n_clusters=n_clusters,
+                keep_duplicates=keep_duplicates,
+                reject=reject,
+                params=params | {"random_state": random_state, "device": device},
             )
-            params |= {"random_state": random_state, "device": device}
-            head = make_head(method, k, len(data.rows), **params)
-            graph = None
-            # Over several blocks a head finds neighbors of its own.
-            if (wanted := getattr(head, "n_neighbors", 0)) and not head.blocks:
-                graph = self.neighbors(data, k=max(N_NEIGHBORS, wanted), device=device)
-            found = fit(self.path, versions, data, head, graph, settings)
             remove_leftovers(self.path, self._readable())
         return found
 
@@ -371,14 +373,12 @@ class Herd:
             self.neighbors,
         )
 
-    def export(
-        self, destination: str | Path, *, to: str = "csv", link: str = "copy", name: str = "default"
-    ) -> Path:
-        """Write the clustering for others to use; see `imageherd.export.export`."""
+    def export(self, destination: str | Path, *, name: str = "default", **options: Any) -> Path:
+        """Write a clustering for others to use; options of `imageherd.export.export`."""
         clustering = self.clustering(name)
         store = feature_set(self.path, clustering.config["features"])
         about = (clustering, self._items.table(), sources_of(self.path), store)
-        return export_module.export(*about, Path(destination), to=to, link=link)
+        return export_module.export(*about, Path(destination), **options)
 
     # ---- inside
 

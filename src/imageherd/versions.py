@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from imageherd.features.items import read_parquet
 from imageherd.files import read_json, write_atomically, write_json
 from imageherd.heads import load_head
 from imageherd.heads.base import Head
+from imageherd.quality import Quality
 
 FORMAT = 1
 MAX_NAME = 200
@@ -86,6 +87,7 @@ class Versions:
             config=config,
             parts=table["part"].to_numpy() if "part" in table.column_names else None,
             folder=self.folder,
+            quality=_quality(table),
         )
 
     def head(self, version: str, *, device: str = "auto") -> Head:
@@ -109,6 +111,8 @@ class Versions:
             }
             if clustering.parts is not None:
                 columns["part"] = clustering.parts.astype(np.int32)
+            if clustering.quality is not None:
+                columns |= vars(clustering.quality)
             _write_table(temporary / "assignments.parquet", columns)
             if history:
                 # Not every epoch tells the same: some look at more than others do.
@@ -152,6 +156,13 @@ class Versions:
     def _last_version(self) -> int:
         versions = [p.name for p in self.folder.glob("v[0-9]*")]
         return max((int(v[1:]) for v in versions), default=0)
+
+
+def _quality(table: pa.Table) -> Quality | None:
+    names = [field.name for field in fields(Quality)]
+    if not set(names) <= set(table.column_names):
+        return None
+    return Quality(**{name: table[name].to_numpy() for name in names})
 
 
 def _write_table(path: Path, columns: dict[str, Any]) -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imageherd.cli import checks, options, tables
 from imageherd.cli.count import why
-from imageherd.cli.screen import shown
+from imageherd.cli.screen import counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
+
+if TYPE_CHECKING:
+    from imageherd.clustering import Clustering
 
 EXAMPLES = """\b
 Examples:
   imageherd cluster holiday.herd --n-clusters 20
   imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi"""
+
+
+KeepDuplicates = Annotated[
+    bool,
+    typer.Option(
+        "--keep-duplicates",
+        help="Fit all of copies, near-copies and bursts, not one of each; all are placed either "
+        "way.",
+    ),
+]
 
 
 def cluster(
@@ -31,6 +44,16 @@ def cluster(
             help="Set a parameter of the method; repeatable.",
         ),
     ] = None,
+    keep_duplicates: KeepDuplicates = False,
+    reject: Annotated[
+        float,
+        typer.Option(
+            "--reject",
+            metavar="SHARE",
+            help="Set aside this share of the images, those least like their nearest; 0 places "
+            "every image.",
+        ),
+    ] = 0.0,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -43,6 +66,8 @@ def cluster(
     """
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         wanted = checks.cluster_count(n_clusters)
+        if not 0 <= reject < 1:
+            raise ImageherdError(f"--reject {reject} is out of range; give a number from 0 to 1.")
         checks.one_of("--method", method, options.METHODS)
         checks.device_name(device)
         checks.existing_herd(herd)
@@ -56,7 +81,14 @@ def cluster(
         checks.fits(wanted, len(kept.features().rows))
         try:
             found = kept.cluster(
-                method, wanted, name=name, random_state=seed, device=device, **params
+                method,
+                wanted,
+                name=name,
+                random_state=seed,
+                device=device,
+                keep_duplicates=keep_duplicates,
+                reject=reject,
+                **params,
             )
         except (ValueError, TypeError) as error:
             # A head checks the values of its parameters when it is fitted.
@@ -64,9 +96,24 @@ def cluster(
                 raise
             raise ImageherdError(f"{method} does not take these parameters: {error}") from error
         chosen = "" if name == "default" else f" --name {name}"
+        if copies := of_copies(found):
+            screen.remark(copies)
         if reason := why(found):
             screen.remark(f"{reason}.")
         tables.cluster_table(screen, found, f"imageherd name {shown(herd)}{chosen}")
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")
         screen.result({"herd": herd, "clustering": tables.clustering_as_json(found)})
+
+
+def of_copies(clustering: Clustering) -> str:
+    """Say how many images were fitted through another one; empty if none was."""
+    if clustering.quality is None:
+        return ""
+    n_copies = int((clustering.quality.duplicate_of >= 0).sum())
+    return (
+        f"{counted(len(clustering.rows), 'image')}, {n_copies:,} of them copies or near-copies of "
+        "others (fitted once each)."
+        if n_copies
+        else ""
+    )

@@ -15,7 +15,8 @@ from imageherd.errors import ImageherdError
 EXAMPLES = """\b
 Examples:
   imageherd export holiday.herd clusters.csv
-  imageherd export holiday.herd sorted/ --to folders --link symlink"""
+  imageherd export holiday.herd sorted/ --to folders --link symlink
+  imageherd export holiday.herd doubtful.csv --review 100"""
 
 FORMATS = ("csv", "parquet", "folders")
 LINKS = ("copy", "symlink", "hardlink")
@@ -41,6 +42,16 @@ def export(
             "--link", metavar="|".join(LINKS), help="How the images get into the folders."
         ),
     ] = "copy",
+    review: Annotated[
+        int | None,
+        typer.Option(
+            "--review",
+            metavar="N",
+            min=1,
+            help="Write only the N images most worth a look, the most doubtful first, and why.",
+            show_default=False,
+        ),
+    ] = None,
     name: options.ClusteringName = "default",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -53,11 +64,13 @@ def export(
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         kind = checks.one_of("--to", to or _by_ending(destination), FORMATS)
         checks.one_of("--link", link, LINKS)
+        if review and kind == "parquet":
+            raise ImageherdError("--review gives a table or folders; say --to csv or --to folders.")
         checks.existing_herd(herd)
 
         from imageherd.herd import Herd
 
-        path = Herd(herd).export(destination, to=kind, link=link, name=name)
+        path = Herd(herd).export(destination, to=kind, link=link, review=review or 0, name=name)
         screen.line(shown(path))
         screen.result({"herd": herd, "to": kind, "destination": path})
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imageherd.cli import checks, options, tables
+from imageherd.cli.cluster import KeepDuplicates, of_copies
 from imageherd.cli.count import why
 from imageherd.cli.screen import Screen, counted, duration, shown
 from imageherd.cli.session import running
@@ -39,6 +40,7 @@ def sort(
     n_clusters: options.NClusters = "auto",
     method: options.Method = options.DEFAULT_METHOD,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    keep_duplicates: KeepDuplicates = False,
     moved_from: options.MovedFrom = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -88,15 +90,22 @@ def sort(
             raise ImageherdError(
                 f"None of the {summary.n_images:,} files in {shown(photos)} can be read."
             )
-        clustering = _fitting_clustering(kept, method, wanted, seed)
+        clustering = _fitting_clustering(kept, method, wanted, seed, keep_duplicates)
         if clustering is None:
             checks.fits(wanted, len(kept.features().rows))
             clustering = kept.cluster(
-                method, wanted, name=CLUSTERING, random_state=seed, device=device
+                method,
+                wanted,
+                name=CLUSTERING,
+                random_state=seed,
+                device=device,
+                keep_duplicates=keep_duplicates,
             )
         path = _report(kept, home) if report else None
 
         screen.remark()
+        if copies := of_copies(clustering):
+            screen.remark(copies)
         if reason := why(clustering):
             screen.remark(f"{reason}.")
         if not quiet:
@@ -147,7 +156,7 @@ def _forecast(embedding: float, n_images: int) -> str:
 
 
 def _fitting_clustering(
-    herd: Herd, method: str, n_clusters: int | str, seed: int
+    herd: Herd, method: str, n_clusters: int | str, seed: int, keep_duplicates: bool
 ) -> Clustering | None:
     """Return the clustering that is there, if fitting anew would only repeat it."""
     import numpy as np
@@ -172,6 +181,8 @@ def _fitting_clustering(
         # As read back from JSON, where a tuple is a list.
         and {**config["params"], "device": "cpu"} == json.loads(json.dumps(wanted))
         and (counted or k == n_clusters)
+        and config.get("keep_duplicates", False) == keep_duplicates
+        and not config.get("reject", 0)
         and np.array_equal(found.rows, features.rows)
     )
     return found if same else None
