@@ -88,14 +88,12 @@ def search(
         data = features(key_for_texts(herd))
         # A text lies apart from all images: lists that serve those say nothing of it.
         space = open_space(herd, data, index=False)
-        return space.nearest(_text_vector(text, _backbone(herd, data, device)), n)
+        return space.nearest(_text_vector(text, herd, data, device), n)
     chosen = clustering(name) if by == "head" else None
     data = features(chosen.config["features"] if chosen else None)
     head = own_space(herd, chosen, device) if chosen else None
     at = position_of(item, data.rows, items) if item is not None else None
-    query = None
-    if image is not None:
-        query = _image_vector(Path(image), _backbone(herd, data, device))
+    query = None if image is None else _image_vector(Path(image), herd, data, device)
     space = open_space(herd, data, head)
     if query is None:
         query = space.read(np.array([at]))[0]
@@ -178,9 +176,10 @@ def _backbone(herd: Path, data: Features, device: str) -> Backbone:
     return backbone
 
 
-def _image_vector(image: Path, backbone: Backbone) -> NDArray[np.float32]:
+def _image_vector(image: Path, herd: Path, data: Features, device: str) -> NDArray[np.float32]:
     if not image.is_file():
         raise ImageherdError(f"There is no image file {image}. Check the path.")
+    backbone = _backbone(herd, data, device)
     source = FolderSource(image.absolute().parent, must_exist=False)
     # The very way the herd's images were read: the same picture has the same vector.
     read = read_image(source, Job(0, os.fsencode(image.name), str(image)), backbone, ())
@@ -192,10 +191,10 @@ def _image_vector(image: Path, backbone: Backbone) -> NDArray[np.float32]:
     return vector
 
 
-def _text_vector(text: str, backbone: Backbone) -> NDArray[np.float32]:
+def _text_vector(text: str, herd: Path, data: Features, device: str) -> NDArray[np.float32]:
     from imageherd.backbones.text import encode_texts
 
     if not text.strip():
         raise ImageherdError("The text to search for is empty.")
-    vector: NDArray[np.float32] = encode_texts(backbone, [text])[0]
+    vector: NDArray[np.float32] = encode_texts(_backbone(herd, data, device), [text])[0]
     return vector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -136,7 +137,12 @@ def build_index(read: Read, n_vectors: int, dim: int) -> Index:
     read : callable
         Gives vectors by position.
     n_vectors, dim : int
-        How many there are, and numbers each.
+        How many there are, at least 2, and numbers each.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two vectors.
 
     Notes
     -----
@@ -145,12 +151,13 @@ def build_index(read: Read, n_vectors: int, dim: int) -> Index:
     """
     import faiss
 
-    n_lists = max(1, round(2 * n_vectors**0.5))
-    n_train = min(_PER_LIST * n_lists, max(1, n_vectors - _QUERIES))
-    n_held = min(_QUERIES, n_vectors)
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(n_vectors, min(n_train + n_held, n_vectors), replace=False)
-    train, held = np.sort(drawn[:n_train]), np.sort(drawn[-n_held:])
+    if n_vectors < 2:
+        raise ValueError(f"n_vectors={n_vectors} must be at least 2.")
+    n_lists = max(1, min(round(2 * n_vectors**0.5), n_vectors // 4))
+    n_held = min(_QUERIES, n_vectors // 2)
+    n_train = min(_PER_LIST * n_lists, n_vectors - n_held)
+    drawn = np.random.default_rng(0).choice(n_vectors, n_train + n_held, replace=False)
+    train, held = np.sort(drawn[:n_train]), np.sort(drawn[n_train:])
     ivf = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(dim),
         dim,
@@ -230,7 +237,8 @@ def load_index(path: Path, n: int, dim: int) -> Index:
         size = path.stat().st_size
         if size != facts["bytes"] or _sha256(path, _head(size, index)) != facts["head_sha256"]:
             raise ValueError("its bytes have changed")
-        ivf = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        # Windows cannot map them: there the index takes memory.
+        ivf = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if os.name == "posix" else 0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ImageherdError(f"{path} cannot be used as a search index: {error}.") from error
     return Index(**_facts(index), ivf=ivf)
