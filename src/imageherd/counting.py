@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from imageherd.counting_rules import RULES, Evidence, best, directions, unit_rows
+from imageherd.counting_rules import RULES, Evidence, directions
+from imageherd.counting_splits import unit_rows
 
 if TYPE_CHECKING:
     from imageherd.heads.cpp import CPP
@@ -52,7 +53,7 @@ class Count:
         Peaks of the curve come before numbers on the slope of another, whatever their scores: next
         to a good number the score is good too, and says nothing new.
         """
-        height = [-s if RULES[self.rule].lowest else s for s in self.scores]
+        height = RULES[self.rule].read(np.array(self.scores)).tolist()
         edge = [-np.inf]
         left, right = edge + height[:-1], height[1:] + edge
         others = [
@@ -202,7 +203,8 @@ def count_by_head(head: CPP, k_min: int = 2, k_max: int | None = None) -> Count:
 
 
 def _count(ks: list[int], scores: list[float], rule: str) -> Count:
-    return Count(ks[best(rule, scores)], tuple(ks), tuple(scores), rule)
+    heights = RULES[rule].read(np.array(scores))
+    return Count(ks[int(heights.argmax())], tuple(ks), tuple(scores), rule)
 
 
 def _range(n: int, k_min: int, k_max: int | None) -> tuple[int, int]:

@@ -7,29 +7,33 @@ take little longer than the slowest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
+from imageherd.counting_splits import (
+    N_STARTS,
+    Directions,
+    Spectrum,
+    graph_spectrum,
+    one_heap,
+    split_scores,
+    unit_rows,
+)
 from imageherd.heads.coding import coding_length as length_of
 from imageherd.metrics import generalization_score
-from imageherd.neighbors import knn_graph
 
 N_COMPONENTS = 50
-_MOST_NEIGHBORS = 20
-_N_STARTS = 5
-_N_SPLITS = 3
+_N_SPLITS = 2
 _EPS2 = 0.1
 
-Directions = NDArray[np.float64]
 Labels = NDArray[np.int32]
 Scores = NDArray[np.float64]
 
@@ -54,42 +58,27 @@ class Evidence:
     _partitions: dict[int, Labels] = field(default_factory=dict)
 
     @cached_property
-    def links(self) -> NDArray[np.float64]:
-        """The symmetric neighbour graph (n, n): 1 where one row is a neighbour, 2 where both."""
-        n = len(self.Z)
-        n_neighbors = min(_MOST_NEIGHBORS, max(5, n // (3 * self.ks[-1])), n - 1)
-        links = np.zeros((n, n))
-        ids = knn_graph(self.Z, n_neighbors, device="cpu").ids
-        np.put_along_axis(links, ids.astype(np.intp), 1.0, axis=1)
-        return links + links.T
-
-    @cached_property
-    def _spectrum(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        scale = 1 / np.sqrt(self.links.sum(axis=1))
-        n, wanted = len(self.Z), self.ks[-1] + 1
-        values, vectors = eigh(
-            self.links * scale[:, None] * scale, subset_by_index=(n - wanted, n - 1)
-        )
-        return values[::-1], vectors[:, ::-1]
+    def _spectrum(self) -> Spectrum:
+        n_neighbors = max(5, len(self.Z) // (3 * self.ks[-1]))
+        return graph_spectrum(self.Z, n_neighbors, self.ks[-1] + 1)
 
     @property
     def eigenvalues(self) -> NDArray[np.float64]:
         """Greatest max(ks) + 1 eigenvalues of D^-½ W D^-½, the greatest (1) first."""
-        return self._spectrum[0]
+        return self._spectrum.values
 
     def partition(self, k: int) -> Labels:
         """Cut the neighbour graph into k groups: labels (n,), of Ng, Jordan and Weiss (2002)."""
         if k not in self._partitions:
-            means = KMeans(k, n_init=_N_STARTS, random_state=self.random_state)
-            self._partitions[k] = means.fit_predict(unit_rows(self._spectrum[1][:, :k]))
+            means = KMeans(k, n_init=N_STARTS, random_state=self.random_state)
+            self._partitions[k] = means.fit_predict(unit_rows(self._spectrum.vectors[:, :k]))
         return self._partitions[k]
 
     @cached_property
     def null(self) -> Evidence:
-        """The same columns, each shuffled on its own: as spread out, but without groups."""
+        """Rows of one heap: a Gaussian as wide as the sample in each of its columns."""
         rng = np.random.default_rng(self.random_state)
-        columns = [rng.permutation(column) for column in self.Z.T]
-        return Evidence(unit_rows(np.stack(columns, axis=1)), self.ks, self.random_state)
+        return Evidence(one_heap(self.Z, rng), self.ks, self.random_state)
 
     @cached_property
     def distances(self) -> NDArray[np.float64]:
@@ -115,7 +104,7 @@ def silhouette(evidence: Evidence) -> Scores:
 def map_silhouette(evidence: Evidence) -> Scores:
     """Mean silhouette in the 2-D map (t-SNE) of k-means groups of the map, -1 to 1."""
     distances = _distances(evidence.map)
-    means = (KMeans(k, n_init=_N_STARTS, random_state=evidence.random_state) for k in evidence.ks)
+    means = (KMeans(k, n_init=N_STARTS, random_state=evidence.random_state) for k in evidence.ks)
     return np.array([_silhouette(distances, m.fit_predict(evidence.map)) for m in means])
 
 
@@ -131,13 +120,43 @@ def eigengap(evidence: Evidence) -> Scores:
     return np.array([values[k - 1] - values[k] for k in evidence.ks])
 
 
+def spectrum(evidence: Evidence) -> Scores:
+    """λ_k of the normalised graph, less the second λ of the graph of one heap.
+
+    Were the rows one heap, the second eigenvalue would be the greatest below 1; as many as exceed
+    what a Gaussian of the same spread has there stand for groups (Horn's parallel analysis, 1965,
+    for a graph instead of a covariance). The answer is the last number above 0.
+    """
+    chance = evidence.null.eigenvalues[1]
+    return np.asarray(evidence.eigenvalues[np.array(evidence.ks) - 1] - chance)
+
+
+def splits(evidence: Evidence) -> Scores:
+    """How far the (k-1)th best cut in two of a tree of groups stands out from chance.
+
+    See `imageherd.counting_splits.split_scores`; the answer is one more than the cuts above 0.
+    """
+    scores = split_scores(evidence.Z, evidence.ks[-1], evidence.random_state)
+    return np.asarray(scores[np.array(evidence.ks) - 2])
+
+
 def generalization(evidence: Evidence) -> Scores:
-    """TURTLE's generalisation score of the partition, beyond that of rows without groups.
+    """TURTLE's generalisation score of the partition, beyond that of one heap.
 
     Both as Cohen's kappa: a linear classifier learns any compact parts well, and fewer parts
     better; only what it learns beyond `Evidence.null`'s speaks for a number.
     """
     return _kappas(evidence) - _kappas(evidence.null)
+
+
+def stability(evidence: Evidence) -> Scores:
+    """Agreement of two halves on how one of them is parted, beyond that of one heap's halves.
+
+    Each half of the rows is partitioned on its own; the second is also labelled by the first's
+    partition, every row as its nearest neighbour there (Lange et al. 2004). The adjusted Rand
+    index of the two labellings, a mean of 2 splits.
+    """
+    return _agreement(evidence) - _agreement(evidence.null)
 
 
 def _kappas(evidence: Evidence) -> Scores:
@@ -150,37 +169,41 @@ def _kappas(evidence: Evidence) -> Scores:
     )
 
 
-def modularity(evidence: Evidence) -> Scores:
-    """Newman and Girvan's modularity of the partition (White and Smyth 2005), below 1."""
-    degree = evidence.links.sum(axis=1)
-    total = degree.sum()
-    found = []
-    for k in evidence.ks:
-        member = np.eye(k)[evidence.partition(k)]
-        inside = np.einsum("nk,nk->k", member, evidence.links @ member)
-        found.append(inside.sum() / total - ((degree @ member / total) ** 2).sum())
-    return np.array(found)
-
-
-def stability(evidence: Evidence) -> Scores:
-    """Agreement (adjusted Rand index) of two halves on how one of them is parted, up to 1.
-
-    Each half of the rows is partitioned on its own; the second is also labelled by the first's
-    partition, every row as its nearest neighbour there (Lange et al. 2004). Mean of 3 splits.
-    """
+def _agreement(evidence: Evidence) -> Scores:
     n = len(evidence.Z)
     rng = np.random.default_rng(evidence.random_state)
     total = np.zeros(len(evidence.ks))
-    ks = tuple(k for k in evidence.ks if k < n // 2)
-    for _ in range(_N_SPLITS):
+    ks = tuple(k for k in evidence.ks if k < n // 2 - 1)
+    for _ in range(_N_SPLITS if ks else 0):
         order = rng.permutation(n)
-        rows = order[: n // 2], order[n // 2 :]
-        halves = [Evidence(evidence.Z[r], ks, evidence.random_state) for r in rows]
-        nearest = (halves[1].Z @ halves[0].Z.T).argmax(axis=1)
+        first, second = (
+            Evidence(evidence.Z[rows], ks, evidence.random_state)
+            for rows in (order[: n // 2], order[n // 2 :])
+        )
+        nearest = (second.Z @ first.Z.T).argmax(axis=1)
         for i, k in enumerate(ks):
-            carried = halves[0].partition(k)[nearest]
-            total[i] += adjusted_rand_score(carried, halves[1].partition(k))
+            carried = first.partition(k)[nearest]
+            total[i] += adjusted_rand_score(carried, second.partition(k))
     return total / _N_SPLITS
+
+
+def highest(scores: Scores) -> Scores:
+    """Read a curve whose greatest score wins."""
+    return scores
+
+
+def lowest(scores: Scores) -> Scores:
+    """Read a curve whose least score wins."""
+    return -scores
+
+
+def until_0(scores: Scores) -> Scores:
+    """Read a curve that is followed down to 0: the last number before wins, else the first."""
+    below = np.flatnonzero(scores <= 0)
+    end = int(below[0]) if len(below) else len(scores)
+    # Before the end later numbers are better, from there on none is.
+    order = np.arange(len(scores))
+    return np.where(order < max(end, 1), order, -1.0 - order)
 
 
 @dataclass(frozen=True)
@@ -191,47 +214,24 @@ class Rule:
     ----------
     score : callable
         From `Evidence` to one score for each of its ks.
-    lowest : bool
-        Whether the lowest score wins, not the highest.
+    read : callable
+        From the scores to heights of the same order as the numbers' merits, the highest the answer.
     """
 
     score: Callable[[Evidence], Scores]
-    lowest: bool = False
+    read: Callable[[Scores], Scores] = highest
 
 
 RULES: dict[str, Rule] = {
     "silhouette": Rule(silhouette),
     "map-silhouette": Rule(map_silhouette),
-    "coding-length": Rule(coding_length, lowest=True),
+    "coding-length": Rule(coding_length, lowest),
     "eigengap": Rule(eigengap),
     "generalization": Rule(generalization),
-    "modularity": Rule(modularity),
+    "spectrum": Rule(spectrum, until_0),
+    "splits": Rule(splits, until_0),
     "stability": Rule(stability),
 }
-
-
-COMBINED = ("mean curve", "geometric mean")
-
-
-def combine(how: str, ks: Sequence[int], curves: Mapping[str, Sequence[float]]) -> int:
-    """Return the number that several rules' curves over the same `ks` speak for together."""
-    if how == "mean curve":
-        return ks[int(mean_curve(curves).argmax())]
-    return round(float(np.exp(np.mean([np.log(ks[best(r, c)]) for r, c in curves.items()]))))
-
-
-def mean_curve(curves: Mapping[str, Sequence[float]]) -> Scores:
-    """Mean of several rules' curves, each from 0 (its worst number) to 1 (its best)."""
-    scaled = []
-    for rule, curve in curves.items():
-        scores = -np.array(curve) if RULES[rule].lowest else np.array(curve)
-        scaled.append((scores - scores.min()) / max(float(np.ptp(scores)), 1e-12))
-    return np.asarray(np.mean(scaled, axis=0))
-
-
-def best(rule: str, scores: Sequence[float]) -> int:
-    """Return the index of the best score, the first of equal ones."""
-    return int(np.argmin(scores) if RULES[rule].lowest else np.argmax(scores))
 
 
 def directions(X: NDArray[Any], random_state: int) -> Directions:
@@ -245,12 +245,6 @@ def directions(X: NDArray[Any], random_state: int) -> Directions:
         return unit_rows(Z - Z.mean(axis=0))
     pca = PCA(N_COMPONENTS, svd_solver="randomized", random_state=random_state)
     return unit_rows(pca.fit_transform(Z))
-
-
-def unit_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale rows (n, d) to length one; a row of zeros stays as it is."""
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return np.asarray(X / np.where(length > 1e-12, length, 1.0))
 
 
 def _distances(points: NDArray[np.float64]) -> NDArray[np.float64]:

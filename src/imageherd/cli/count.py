@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imageherd.cli import checks, options
-from imageherd.cli.screen import Screen, shown
+from imageherd.cli.screen import Screen, counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
 
@@ -131,7 +131,8 @@ def _by_features(
     features = herd.features()
     least = max(k_min, 2)
     if len(features.rows) < least:
-        raise ImageherdError(f"{len(features.rows)} images cannot make {least} clusters.")
+        n_images = counted(len(features.rows), "image")
+        raise ImageherdError(f"{n_images} cannot make {least} clusters.")
     counts = count_by_rules(features.X, k_min, k_max, rules=asked, random_state=seed)
     first = DEFAULT_RULE if DEFAULT_RULE in counts else asked[0]
     drawn = [first, *(which for which in asked if which != first)]
@@ -162,9 +163,10 @@ def _remarks(screen: Screen, count: Count, k_max: int | None) -> None:
 
 def _curve(screen: Screen, count: Count) -> None:
     """Draw a bar for each number; what is drawn is the distance from the worst score."""
-    from imageherd.counting_rules import RULES
+    from imageherd.counting_rules import RULES, lowest
 
-    flipped = [-score if RULES[count.rule].lowest else score for score in count.scores]
+    sign = -1 if RULES[count.rule].read is lowest else 1
+    flipped = [sign * score for score in count.scores]
     low, extent = min(flipped), max(flipped) - min(flipped)
     screen.remark()
     screen.table(
