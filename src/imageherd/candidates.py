@@ -97,7 +97,7 @@ def kept_text_features(
 
     if "{}" not in prompt:
         raise ImageherdError(f'The prompt {prompt!r} has no "{{}}" to stand for the candidate.')
-    listed = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    listed = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     key = identity_key({**text_identity(backbone), "prompt": prompt, "texts": listed})
     path = herd / "texts" / f"{key}.safetensors"
     # What is damaged is made again.
