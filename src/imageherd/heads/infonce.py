@@ -140,7 +140,10 @@ def infonce_loss(
     """
     N, alpha = len(pi), uniform_mass
     tiny = torch.finfo(pi.dtype).tiny
-    log_q = ((1 - alpha) * cluster_sharing(pi_i, pi) + alpha / N).clamp_min(tiny).log()
+    # Few passes over b × N numbers, where the time goes: q is linear in π(·|i), and α keeps it
+    # from 0.
+    q = cluster_sharing((1 - alpha) * pi_i, pi).add_(alpha / N)
+    log_q = (q if alpha else q.clamp_min(tiny)).log()
     crossed = (1 - alpha) * (p * log_q.gather(1, columns)).sum(1) + alpha * log_q.mean(1)
     mixed = (1 - alpha) * p + alpha / N
     strangers = N - (p > 0).sum(1)

@@ -291,14 +291,12 @@ class LSDC(Head):
                 min_steps=self.min_steps,
                 batch_size=length.batch_size,
             )
+        rates: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                network.parameters(), self.lr, momentum=0.9, weight_decay=self.weight_decay
-            )
+            optimizer = torch.optim.SGD(network.parameters(), momentum=0.9, **rates)
         else:
-            optimizer = torch.optim.Adam(
-                network.parameters(), self.lr, weight_decay=self.weight_decay
-            )
+            optimizer = torch.optim.Adam(network.parameters(), **rates)
         draws = generator(run.seed, stream=1)
         usage = Usage(self.n_clusters, run.device)
         second_view = second_views(Z, neighbors, run.views, draws)
@@ -314,11 +312,13 @@ class LSDC(Head):
             if self.composition == "mixup":
                 order = torch.randperm(len(rows), generator=draws).to(rows.device)
                 share = beta(self.mixup_alpha, draws)
-                others.append(second_view(rows))
+                if not dropout:  # which makes two of one, behind the trunk
+                    others.append(second_view(rows))
                 others = [share * other + (1 - share) * other[order] for other in others]
             f = network.trunk(torch.cat([first, *others]))
             if dropout:
-                f = torch.cat([f[: len(rows)], mask(f[len(rows) :], dropout, draws)])
+                again = f[len(rows) :].repeat(2 if self.composition == "mixup" else 1, 1)
+                f = torch.cat([f[: len(rows)], mask(again, dropout, draws)])
             logits = network.classifier(f)
             p = logits.softmax(1).split(len(rows))
             space = f if self.label_space == "features" else logits
