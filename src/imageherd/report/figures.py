@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_by_head, count_clusters
-from imageherd.counting_rules import best
+from imageherd.counting_rules import RULES
 from imageherd.derived import Features, kept_map
 from imageherd.errors import ImageherdError
 from imageherd.images.folder import FolderSource
@@ -22,6 +22,7 @@ from imageherd.report import plots
 from imageherd.report.count_plot import count_figure
 from imageherd.report.map import layout
 from imageherd.report.material import LeftOutError, Material
+from imageherd.report.palette import MAX_COLOURS
 from imageherd.report.plots_style import add_caption, sample, styled
 from imageherd.search_space import OWN_SPACE
 
@@ -154,11 +155,11 @@ def _singular_values(m: Material) -> Figure:
 def _count(m: Material) -> Figure:
     """Draw the curve that chose the number of clusters, and the coding length's (CPP, fig. 4)."""
     counts = []
-    if chosen := m.clustering.config.get("counted"):
-        # Clusterings counted before there were several rules do not name theirs.
-        rule = chosen.get("rule", "silhouette")
-        ks, scores = tuple(chosen["ks"]), tuple(chosen["scores"])
-        counts.append(Count(ks[best(rule, scores)], ks, scores, rule))
+    counted = m.clustering.config.get("counted", {})
+    # Clusterings counted before there were several rules do not name theirs; rules may go, too.
+    if counted.get("rule") in RULES:
+        ks, scores = tuple(counted["ks"]), tuple(counted["scores"])
+        counts.append(Count(counted["n_clusters"], ks, scores, counted["rule"]))
     if m.method == "cpp":
         counts.append(count_by_head(cast("CPP", m.head)))
     elif CODING_LENGTH not in {count.rule for count in counts}:
@@ -206,7 +207,7 @@ def _maps(m: Material) -> Figure:
     chosen = sample(len(m.rows), MAX_ON_MAP, m.random_state)
     before = kept_map(m.herd, m.data)[np.searchsorted(m.data.rows, m.rows[chosen])]
     codes = m.codes[chosen]
-    recur = "Colours and markers recur." if len(m.names) > 56 else ""
+    recur = "Colours recur." if len(m.names) > MAX_COLOURS else ""
     return plots.maps_figure(
         before,
         layout(m.after[chosen], random_state=m.random_state),

@@ -12,7 +12,7 @@ from imageherd.report.plots_style import (
     LEGEND_LINE,
     MUTED,
     add_legend,
-    colours,
+    colour,
     frame,
     new_figure,
     sample,
@@ -23,8 +23,9 @@ from imageherd.report.plots_style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-_MARKERS = "o^sDvPX"
+_MARKERS, _NOWHERE = "o^sDvPX", "x"
 _PER_MARKER = 8
 _MOST_NAMES = 20
 _LEGEND_COLUMNS = 4
@@ -85,7 +86,7 @@ def maps_figure(
     figure = new_figure(4.0, title, caption, legend=LEGEND_LINE * lines)
     left, right = figure.subplots(1, 2)
     for axes, xy, title in ((left, before, titles[0]), (right, after, titles[1])):
-        _scatter(axes, xy[rows], labels, names)
+        _scatter(axes, xy[rows], labels)
         axes.set_title(shown(title))
         axes.set_xlabel("first map axis, no unit")
         axes.set_xticks([])
@@ -94,31 +95,43 @@ def maps_figure(
         frame(axes)
     left.set_ylabel("second map axis, no unit")
     if legend:
-        drawn, _ = left.get_legend_handles_labels()
-        for handle in add_legend(figure, drawn, _LEGEND_COLUMNS, handletextpad=0.1).legend_handles:
-            if handle is not None:
-                handle.set(sizes=[24], alpha=1)
+        handles = [_handle(c, names) for c in ids.tolist()]
+        add_legend(figure, handles, _LEGEND_COLUMNS, handletextpad=0.1)
     return figure
 
 
-def _scatter(
-    axes: Axes, xy: NDArray[Any], labels: NDArray[np.integer], names: Sequence[str]
-) -> None:
+def _scatter(axes: Axes, xy: NDArray[Any], labels: NDArray[np.integer]) -> None:
+    """Draw all points of a marker at once: a thousand clusters take no longer than ten."""
     size = float(np.clip(5_000 / max(len(xy), 1), 1.5, 14))
-    palette = colours(int(labels.max(initial=0)) + 1)
-    # Grey first: what fits nowhere must not lie over a cluster.
-    for c in np.unique(labels):
-        members = xy[labels == c]
-        known = c >= 0
-        axes.scatter(
-            members[:, 0],
-            members[:, 1],
-            s=size,
-            c=palette[c] if known else MUTED,
-            marker=_MARKERS[c // _PER_MARKER % len(_MARKERS)] if known else "x",
-            linewidths=0 if known else 0.6,
-            alpha=0.85,
-            # In an SVG ten thousand markers would be ten thousand elements.
-            rasterized=True,
-            label=shown(names[c], _NAME_LENGTH) if known and names else "fits nowhere",
-        )
+    markers = np.array([_marker(c) for c in labels.tolist()], dtype="U1")
+    # What fits nowhere first: it must not lie over a cluster.
+    for marker in _NOWHERE + _MARKERS:
+        members = np.flatnonzero(markers == marker)
+        if len(members):
+            axes.scatter(
+                xy[members, 0],
+                xy[members, 1],
+                s=size,
+                c=[_colour(c) for c in labels[members].tolist()],
+                marker=marker,
+                linewidths=0.6 if marker == _NOWHERE else 0,
+                alpha=0.85,
+                # In an SVG ten thousand markers would be ten thousand elements.
+                rasterized=True,
+            )
+
+
+def _handle(c: int, names: Sequence[str]) -> Line2D:
+    """Return the line of the legend for a cluster."""
+    from matplotlib.lines import Line2D
+
+    name = shown(names[c], _NAME_LENGTH) if c >= 0 else "fits nowhere"
+    return Line2D([], [], color=_colour(c), marker=_marker(c), ms=5, mew=0.6, ls="", label=name)
+
+
+def _marker(c: int) -> str:
+    return _MARKERS[c // _PER_MARKER % len(_MARKERS)] if c >= 0 else _NOWHERE
+
+
+def _colour(c: int) -> str:
+    return colour(c) if c >= 0 else MUTED

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -131,7 +132,7 @@ def add_caption(figure: Figure, caption: str) -> None:
 
 
 def _wrapped(caption: str, width: float) -> list[str]:
-    return textwrap.wrap(shown(caption), int(width * 72 / (_CAPTION_SIZE * 0.53)))
+    return textwrap.wrap(shown(caption), int(width * 72 / (_CAPTION_SIZE * 0.58)))
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], columns: int, **options: Any) -> Legend:
@@ -165,10 +166,14 @@ def shown(text: str, most: int | None = None) -> str:
     return text.replace("$", r"\$")
 
 
-def colours(n: int) -> list[str]:
-    """Return a colour for each of `n` clusters; beyond 64 they go round again."""
-    few = [light for light, _ in palette(min(n, MAX_COLOURS))]
-    return [few[i % len(few)] for i in range(n)]
+def colour(c: int) -> str:
+    """Return the colour of cluster `c`; after 64 they go round again."""
+    return _palette()[c % MAX_COLOURS]
+
+
+@cache
+def _palette() -> list[str]:
+    return [light for light, _ in palette(MAX_COLOURS)]
 
 
 def sample(n: int, most: int, random_state: int) -> NDArray[np.int64]:
@@ -190,18 +195,22 @@ def unit_rows(X: NDArray[Any]) -> NDArray[np.float64]:
     return rows / np.where(lengths > 0, lengths, 1)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG or SVG by the path's ending, atomically; the same figure, same bytes.
+
+    A character that matplotlib's font lacks is drawn as a box.
 
     Raises
     ------
     ValueError
         If the ending is another.
     """
+    path = Path(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise ValueError(f"path={str(path)!r} must end in {' or '.join(FORMATS)}.")
     buffer = io.BytesIO()
-    with our_style():
+    with our_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
