@@ -1,6 +1,7 @@
 """Searching a herd, and the index for large ones, against brute force in float64."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbones.tiny_clip import save_clip
-from conftest import EXAMPLES
 from imageherd import search_space
 from imageherd.errors import ImageherdError
 from imageherd.heads import load_head
 from imageherd.search import cluster_names, position_of
 from imageherd.search_index import build_index, load_index, nearest, save_index
 from imageherd.search_space import Space
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
 
 
 def brute(X, query, n):
