@@ -24,8 +24,6 @@ SECONDS = 3.0
 ODDS = 0.01
 # In very many dimensions chance alone would call far images near.
 NEAREST, NEAREST_IN_BURST = 0.6, 0.7
-# Of float32 features that differ in their last bits only.
-NO_DISTANCE = 1.5e-3
 FEWEST, MOST, SHARE = 5, 20, 40
 
 
@@ -39,12 +37,11 @@ def find_duplicates(
     Equal rows of X are copies. Two different ones are linked if their distance (of the rows scaled
     to length 1) is at most t times the scale of either, which is its distance to the k-th
     neighbour, or the median of all images' where that is less; k is a fortieth of n, between 5
-    and 20. Neighbours that are copies, or taken at the same time, do not count for the scale: a
-    long burst is no neighbourhood. But more than k images as near to each other as near-copies
+    and 20. Neighbours that are copies, or taken at the same time, do not count for the scale, as
+    long as k others are known. But more than k images as near to each other as near-copies
     are a group of their own and stay. ``t = (0.01 / (n (k - 1)))^(1/m)``, at most 0.6; of images
     taken within three seconds ``t = (0.01 n / (T k))^(1/m)``, at most 0.7, if there are T such
-    pairs. m is read off how much farther the last neighbour of the graph is than the middle one,
-    by the median: so far out, copies do not matter.
+    pairs. m is read off how much farther the 2k-th neighbour is than the k-th, by the median.
 
     Groups are stars: the image with most links (then with the greatest sum of similarities, then
     first) stands for those linked to it; then the next of what is left. So every image of a group
@@ -157,13 +154,12 @@ def _links(
     together = np.abs(times[:, None] - times[graph.ids]) <= SECONDS
     outside = of_others[graph.ids] & (stands[graph.ids] != stands[:, None]) & ~together
     enough = outside.cumsum(axis=1) >= k
-    # The last one known is nearer than the k-th where there are fewer.
-    at = np.where(enough.any(1), enough.argmax(1), graph.k - 1)
+    at = np.where(enough.any(1), enough.argmax(1), k - 1)
     scale = distance[np.arange(n), at]
     scale = np.minimum(scale, np.median(scale))
     near, burst = _reach(distance, k, times)
     pair_scale = np.minimum(scale[:, None], scale[graph.ids])
-    linked = distance <= np.maximum(np.where(together, burst, near) * pair_scale, NO_DISTANCE)
+    linked = distance <= np.where(together, burst, near) * pair_scale
     linked &= of_others[:, None] & of_others[graph.ids]
     a, c = np.nonzero(linked)
     return a, graph.ids[a, c].astype(np.int64), graph.similarities[a, c].astype(np.float64)
@@ -174,13 +170,12 @@ def _reach(
 ) -> tuple[float, float]:
     """How near two images must be, in units of the scale: any two, and two of one moment."""
     n = len(distance)
-    last = distance.shape[1]
-    middle = distance[:, last // 2 - 1]
-    growth = distance[middle > 0, -1] / middle[middle > 0]
+    kth = distance[:, k - 1]
+    growth = distance[kth > 0, 2 * k - 1] / kth[kth > 0]
     farther = float(np.median(growth)) if len(growth) else 1.0
     if farther <= 1:
         return 0.0, 0.0
-    inverse_m = np.log(farther) / np.log(last / (last // 2))
+    inverse_m = np.log2(farther)
     near = min((ODDS / (n * (k - 1))) ** inverse_m, NEAREST)
     known = np.sort(times[~np.isnan(times)])
     until = np.searchsorted(known, known + SECONDS, side="right")
