@@ -3,7 +3,7 @@
     python benchmarks/features.py clothing.parquet --out clothing
     python benchmarks/naming.py clothing benchmarks/clothing_names.json --k 10 20 --json naming.json
 
-Takes what benchmarks/features.py writes. TSP clusters the features as `imageherd cluster` would;
+Takes what benchmarks/features.py writes. The features are clustered as `imageherd cluster` would;
 which names are right for which class was written down before anything was voted. A cluster is
 rightly named if the text that names it is right for the label most of its members have. Labels are
 used for nothing but the figures printed here.
@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imageherd import TSP
 from imageherd.backbones import imagenet_class_names
+from imageherd.heads import HEADS
+from imageherd.heads.make import make_head
 from imageherd.naming import ClusterName, vote_names
 
 Name = tuple[str, bool]
@@ -100,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("features", help="how the files' names begin")
     parser.add_argument("names", type=Path, help="JSON: which names are right for which class")
+    parser.add_argument("--method", choices=list(HEADS), default="tsp")
     parser.add_argument("--k", type=int, nargs="+", default=[10, 20])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -116,7 +118,8 @@ def main() -> None:
     runs = []
     for k in args.k:
         for seed in range(args.seeds):
-            labels = TSP(k, random_state=seed).fit_predict(X)
+            head = make_head(args.method, k, len(X), random_state=seed, device="cpu")
+            labels = head.fit(X).labels_
             vote = (classes, probabilities, labels, imagenet_class_names())
             named = vote_names(*vote)
             new = {uid: (n.winner, n.name == n.winner) for uid, n in named.items()}
