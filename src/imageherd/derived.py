@@ -20,6 +20,9 @@ from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph, knn_graph
 from imageherd.project import keep
 
+N_NEIGHBORS = 50
+"""Neighbors an image in the graph that is kept, unless more are asked for."""
+
 
 @dataclass(frozen=True)
 class Features:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd.choosing import decide, stand_in
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count
-from imageherd.derived import Features, rows_digest, voted_names
+from imageherd.derived import N_NEIGHBORS, Features, rows_digest, voted_names
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
 from imageherd.errors import ImageherdError
 from imageherd.heads import HEADS
@@ -25,7 +26,6 @@ from imageherd.neighbors import NeighborGraph
 from imageherd.quality import judge, set_aside
 from imageherd.versions import Versions
 
-N_NEIGHBORS = 50
 # Beyond, exact neighbours are too dear for a method that has no use for them.
 MOST_WITHOUT_NEED = 200_000
 
@@ -111,13 +111,15 @@ def fit(
     Raises
     ------
     ImageherdError
-        If a parameter is wrong, all images are copies of one, or the head leaves every image out.
+        If a parameter is wrong, or given to a method to be chosen, all images are copies of one, or
+        the head leaves every image out.
     """
     if not 0 <= reject < 1:
         raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
     n = len(data.rows)
-    asked = make_head(method, 2 if n_clusters == "auto" else int(n_clusters), n, **params)
-    settings: dict[str, Any] = {"method": method, "features": data.key}
+    k = 2 if n_clusters == "auto" else int(n_clusters)
+    asked = make_head(stand_in(method, params), k, n, **params)
+    settings: dict[str, Any] = {"features": data.key}
     settings |= {"keep_duplicates": keep_duplicates, "reject": reject}
 
     @cache
@@ -140,8 +142,9 @@ def fit(
             f"n_clusters={k} does not suit {len(fitted.rows)} different images, the others being "
             "copies or near-copies of them; give fewer, or keep duplicates."
         )
+    method, params = decide(method, params, fitted.X, k, settings)
     head = make_head(method, k, len(fitted.rows), **params)
-    settings["params"] = head.get_params()
+    settings |= {"method": method, "params": head.get_params()}
     checkpoint = herd / "checkpoints" / _checkpoint(method, settings["params"], data, fitted)
     among = _graph_for(head, graph, copy_of, fitted, params["device"])
     head.fit(fitted.X, neighbors=among, checkpoint=checkpoint)

@@ -19,14 +19,14 @@ from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from imageherd.clip_naming import name_anew
 from imageherd.clustering import Clustering
 from imageherd.counting import Count, count_clusters
-from imageherd.derived import Features, feature_set, kept_graph, kept_map
+from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, kept_map
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, read_labels
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary
-from imageherd.fitting import N_NEIGHBORS, fit
+from imageherd.fitting import fit
 from imageherd.leftovers import remove_leftovers
 from imageherd.merging import keep_merged
 from imageherd.neighbors import NeighborGraph
@@ -190,7 +190,7 @@ class Herd:
         Parameters
         ----------
         method : str, default="tsp"
-            One of `imageherd.heads.HEADS`.
+            One of `imageherd.heads.HEADS`, or "auto": see `imageherd.choosing.choose_method`.
         n_clusters : int or "auto", default="auto"
             "auto" takes `imageherd.counting.count_clusters`' answer; a method that counts
             itself takes no number.

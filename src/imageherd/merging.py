@@ -18,8 +18,9 @@ from imageherd.clustering import (
     top_two,
     with_names,
 )
-from imageherd.derived import Features, feature_set, voted_names
+from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, voted_names
 from imageherd.errors import ImageherdError
+from imageherd.quality import Quality, judge
 from imageherd.versions import Versions, versions_of
 
 # Up to here the tree costs next to nothing beside the fit before it.
@@ -148,6 +149,7 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
         If `n_clusters` is out of range, or no herd keeps the clustering.
     """
     data, versions = _features(clustering), Versions(_folder(clustering))
+    herd = versions.folder.parents[1]
     tree, config = dendrogram(clustering), clustering.config
     if not 1 <= n_clusters <= len(tree.uids):
         raise ImageherdError(
@@ -181,8 +183,9 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
         clusters=clusters_of(data.rows, data.X, uids, probability),
         config=config | ({"parts": fitted} if is_merged else {}),
         parts=parts if is_merged else None,
+        quality=_judged(clustering.quality, uids, data, herd),
     )
-    found = with_names(found, voted_names(versions.folder.parents[1], data, uids))
+    found = with_names(found, voted_names(herd, data, uids))
     given = versions.given_names()
     names = given | _handed_on(clustering, found, given)
     clusters = [replace(c, name=names.get(c.uid, c.name)) for c in found.clusters]
@@ -249,6 +252,18 @@ def _handed_on(old: Clustering, new: Clustering, given: dict[int, str]) -> dict[
         for uid, before in origins(old, new).items()
         if len(before) > 1 and uid not in given and before[0] in given
     }
+
+
+def _judged(
+    quality: Quality | None, uids: NDArray[np.int32], data: Features, herd: Path
+) -> Quality | None:
+    """Say anew how the images sit in their places; how far out they lie stays as it was."""
+    if quality is None:
+        return None
+    graph = None
+    if not np.isnan(quality.agreement).all():
+        graph = kept_graph(herd, data, min(N_NEIGHBORS, len(data.rows) - 1), "auto")
+    return replace(judge(uids, graph, quality.duplicate_of), outlier=quality.outlier)
 
 
 def _places(fitted: list[int], parts: NDArray[np.int32]) -> NDArray[np.int64]:

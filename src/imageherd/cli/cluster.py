@@ -33,7 +33,15 @@ KeepDuplicates = Annotated[
 
 def cluster(
     herd: options.HerdArgument,
-    method: options.Method = options.DEFAULT_METHOD,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="auto|" + "|".join(options.METHODS),
+            help="How to cluster; auto tries the quick ones and takes the one whose clusters are "
+            "the most plausible.",
+        ),
+    ] = options.DEFAULT_METHOD,
     n_clusters: options.NClusters = "auto",
     name: options.ClusteringName = "default",
     param: Annotated[
@@ -68,7 +76,9 @@ def cluster(
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give a number from 0 to 1.")
-        checks.one_of("--method", method, options.METHODS)
+        checks.one_of("--method", method, ("auto", *options.METHODS))
+        if method == "auto" and param:
+            raise ImageherdError("--param is for one method; auto tries several. Name the method.")
         checks.device_name(device)
         checks.existing_herd(herd)
         params = checks.parameters(method, param or [])
@@ -100,6 +110,8 @@ def cluster(
             screen.remark(copies)
         if reason := why(found):
             screen.remark(f"{reason}.")
+        if "chosen" in found.config:
+            screen.remark(f"{found.config['chosen']['reason']}.")
         tables.cluster_table(screen, found, f"imageherd name {shown(herd)}{chosen}")
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")
