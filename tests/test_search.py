@@ -1,6 +1,7 @@
 """Searching a herd, and the index for large ones, against brute force in float64."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,15 @@ def test_more_than_64_and_on_request_are_exact(indexed):
         space.nearest(queries[0][:5])
     with pytest.raises(ValueError, match="vector of 24 finite numbers"):
         space.nearest(queries[0] * np.float32(np.nan))
+
+
+def test_lists_that_hold_too_few_are_not_all_there_is(indexed):
+    index, _, X, queries = indexed
+    # About 40 vectors a list.
+    space = Space(np.arange(len(X)), 24, lambda at: X[at], "key", replace(index, n_probe=1))
+    hits = space.nearest(queries[0])
+    assert np.array_equal(hits.rows, brute(X, queries[0], 64)[0])
+    assert hits.recall is None
 
 
 def test_where_no_number_of_lists_is_enough_the_search_stays_exact(tmp_path):

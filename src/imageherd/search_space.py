@@ -127,13 +127,15 @@ class Space:
         if query.shape != (self.dim,) or not np.isfinite(query).all():
             raise ValueError(f"query must be a vector of {self.dim} finite numbers.")
         wanted = min(n + (without is not None), len(self.rows))
+        at, recall = np.empty(0, dtype=np.int64), None
         if self.index and self.index.n_probe and n <= DEPTH and not exact:
             some = self.index.candidates(query[None], wanted)[0]
             at, similarity = among(self.read, some, query, wanted)
-            recall: float | None = self.index.recall
-        else:
-            found = nearest(self.read, len(self.rows), query[None], wanted)
-            at, similarity, recall = found[0][0], found[1][0], None
+            recall = self.index.recall
+        # An image far from all others may meet lists that hold too few.
+        if len(at) < wanted:
+            every = nearest(self.read, len(self.rows), query[None], wanted)
+            at, similarity, recall = every[0][0], every[1][0], None
         if without is None:
             return Hits(self.rows[at], similarity, self.key, recall)
         others = np.flatnonzero(at != without)[:n]

@@ -122,6 +122,9 @@ def search(
 
 
 def _print(screen: Screen, hits: Hits, found: list[dict[str, Any]]) -> None:
+    if not found:
+        screen.remark("There is no other image with features in this herd.")
+        return
     clustered = any(image["cluster"] for image in found)
     screen.table(
         ("rank", "similarity", *(["cluster"] if clustered else []), "path"),
