@@ -227,8 +227,8 @@ def _write_folders(
             if not origin.exists():
                 gone.append(origin)
                 continue
-            name = start + os.fsdecode(_free_name(folder.name, key, used))
-            _place(origin, folder / name, link)
+            name = start.encode() + key.rpartition(b"/")[2]
+            _place(origin, folder / os.fsdecode(_free_name(folder.name, name, used)), link)
             advance(1)
     if gone:
         raise ImageherdError(_what_is_gone(gone, len(keys), destination))

@@ -42,7 +42,8 @@ def most_doubtful(
 
     - 1 for a near-copy that is in another cluster than the image fitted for it;
     - 1 - agreement, where most neighbours are in another cluster;
-    - from 0 (as sure as the median, or surer) to 1 (the least sure of all) by its probability;
+    - from 0 (as sure as the median, or surer) to 1 (the least sure of all) by its probability p,
+      but no more than 2 (1 - p);
     - up to 0.75 for the fiftieth that lies farthest out, and for what fits nowhere.
 
     Equal ones go by the sum of the four, then by row. So that the list is not all of one kind, no
@@ -94,6 +95,7 @@ def _doubts(clustering: Clustering) -> NDArray[np.float64]:
     least = p[here].min() if here.any() else 0.0
     unsure = np.clip((median - p) / (median - least), 0, 1) if median > least else np.zeros(len(p))
     outlier = np.nan_to_num(quality.outlier.astype(np.float64), nan=0.0)
+    unsure = np.minimum(unsure, 2 * (1 - p))
     far = FAR_WEIGHT * np.clip(1 - (1 - outlier) / FAR_SHARE, 0, 1)
     far[~here] = FAR_WEIGHT
     return np.stack([apart * 1.0, strangers * here, unsure * here, far])
