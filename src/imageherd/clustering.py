@@ -209,7 +209,8 @@ def by_cluster(probabilities: NDArray[np.float32], uids: list[int]) -> NDArray[n
         return probabilities
     place = {uid: c for c, uid in enumerate(order)}
     found = np.zeros((len(probabilities), len(order)))
-    np.add.at(found, (slice(None), [place[uid] for uid in uids]), probabilities)
+    for column, uid in enumerate(uids):
+        found[:, place[uid]] += probabilities[:, column]
     return np.minimum(found, 1).astype(np.float32)
 
 

@@ -46,7 +46,7 @@ def merge(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Join the clusters most alike until N are left, or part again what was joined.
+    """Join like clusters until N are left, or part them again.
 
     Nothing is fitted anew and no image leaves its group: clusters become one whole. A cluster that
     is joined with none keeps its number; joined ones get a number of their own, and the name you
