@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from imageherd.choosing import BetaChoice
 from imageherd.cli import app
 from imageherd.errors import ImageherdError
 from imageherd.herd import Herd
@@ -132,6 +133,25 @@ def test_the_curve_that_chose_the_number_is_drawn(herd, tmp_path, monkeypatch, n
     # Kept by an earlier version, which had one rule and did not name it.
     found.config["counted"] = counted
     assert "count" in write_figures(tmp_path, *about).left_out
+
+
+def test_entropies_are_drawn_where_a_beta_was_chosen(herd, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("imageherd.report.figures.DRAWN", {"entropies": DRAWN["entropies"]})
+    monkeypatch.setattr(
+        "imageherd.report.plots.save_figure", lambda figure, path: figures.append(figure)
+    )
+    found = herd.clustering()
+    about = (herd.path, found, herd.features(), herd.items(), [])
+    assert "no β was chosen" in write_figures(tmp_path, *about).left_out["entropies"]
+    choice = BetaChoice(0.6, (0.55, 0.6), (1.0, 0.9), (0.8, 0.1))
+    found.config["chosen"] = choice.as_dict()
+    write_figures(tmp_path, *about)
+    even, unsure, most, taken = figures[0].axes[0].lines
+    assert even.get_xydata().tolist() == [[0.55, 1.0], [0.6, 0.9]]
+    assert unsure.get_ydata().tolist() == [0.8, 0.1]
+    assert most.get_ydata()[0] == pytest.approx(np.log(4))
+    assert taken.get_xdata()[0] == 0.6
 
 
 def test_the_same_clustering_gives_the_same_bytes(herd, tmp_path, monkeypatch):

@@ -237,6 +237,22 @@ def _confusion(m: Material) -> Figure:
     )
 
 
+def _entropies(m: Material) -> Figure:
+    chosen = m.clustering.config.get("chosen", {})
+    if "betas" not in chosen:
+        raise LeftOutError("no β was chosen; cluster with --method temi --param beta=auto")
+    return plots.entropies_figure(
+        chosen["betas"],
+        chosen["clusters"],
+        chosen["images"],
+        m.clustering.config["params"]["n_clusters"],
+        chosen=chosen["beta"],
+        caption=m.caption(
+            "Taken: the lowest β at which the first less the second is near its greatest."
+        ),
+    )
+
+
 def _training(m: Material) -> Figure:
     history = m.head.history_
     if len(history) < 2:
@@ -273,6 +289,7 @@ DRAWN: dict[str, Callable[[Material], Figure]] = {
     "neighbors": _neighbors,
     "maps": _maps,
     "confusion": _confusion,
+    "entropies": _entropies,
     "training": _training,
     "search": _search,
 }

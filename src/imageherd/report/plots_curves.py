@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from imageherd.report.plots_style import (
     FIRST,
     INK,
+    LEGEND_LINE,
     MUTED,
     RULE,
     SECOND,
+    add_legend,
     new_figure,
     shown,
     styled,
@@ -104,7 +106,7 @@ def singular_values_figure(
         axes.set_title(f"Clusters: {shown(title[:1].lower() + title[1:], 22)}")
     whole.set_title("All images")
     whole.set_ylabel("singular value / largest")
-    whole.legend(loc="upper right")
+    whole.legend(loc="best")
     for axes in (whole, *each):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -245,7 +247,8 @@ def entropies_figure(
             "many of each, at least one."
         )
     order = np.argsort(x)
-    figure = new_figure(3.4, "Entropies of the predictions against β", caption, width=5.4)
+    title = "Entropies of the predictions against β"
+    figure = new_figure(3.2, title, caption, width=5.4, legend=2 * LEGEND_LINE)
     axes = figure.subplots()
     for values, (colour, dashes), label in (
         (even, _LINES[0], "H(q(c)): how evenly clusters are used"),
@@ -261,7 +264,7 @@ def entropies_figure(
     axes.set_xlabel("β")
     axes.set_ylabel("entropy, nats")
     axes.set_ylim(0, 1.08 * max(most, even.max(), unsure.max(), 1e-3))
-    axes.legend(loc="center left", bbox_to_anchor=(0, 0.55))
+    add_legend(figure, axes.get_legend_handles_labels()[0], 2)
     return figure
 
 
