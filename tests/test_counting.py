@@ -41,10 +41,10 @@ def test_overlapping_clusters_are_counted():
 def test_same_seed_same_answer_and_the_best_score_wins(tmp_path):
     np.save(tmp_path / "X.npy", make_blobs(4, n=900, spread=1.5))
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
-    count = count_clusters(X, sample=300, random_state=3)
-    assert count == count_clusters(X, sample=300, random_state=3)
+    count = count_clusters(X, sample=300, random_state=3, rule="silhouette")
+    assert count == count_clusters(X, sample=300, random_state=3, rule="silhouette")
     assert count.n_clusters == count.ks[int(np.argmax(count.scores))]
-    assert count.scores != count_clusters(X, sample=300, random_state=4).scores
+    assert count.scores != count_clusters(X, sample=300, random_state=4, rule="silhouette").scores
 
 
 def test_the_range_is_kept():

@@ -16,7 +16,7 @@ from imageherd.counting_splits import unit_rows
 if TYPE_CHECKING:
     from imageherd.heads.cpp import CPP
 
-DEFAULT_RULE = "silhouette"
+DEFAULT_RULE = "splits"
 
 _MOST_BY_DEFAULT = 30
 _ROWS_PER_CLUSTER = 20
@@ -114,7 +114,7 @@ def count_clusters(
     k_max : int, optional
         The greatest number; by default 30, or a 20th of the rows if that is less, but not below
         `k_min`. Lowered to one below the number of different rows in the sample.
-    rule : str, default="silhouette"
+    rule : str, default="splits"
         One of `imageherd.counting_rules.RULES`.
     sample : int, default=2000
         Rows to look at, at least 10.

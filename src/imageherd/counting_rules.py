@@ -201,9 +201,10 @@ def until_0(scores: Scores) -> Scores:
     """Read a curve that is followed down to 0: the last number before wins, else the first."""
     below = np.flatnonzero(scores <= 0)
     end = int(below[0]) if len(below) else len(scores)
-    # Before the end later numbers are better, from there on none is.
-    order = np.arange(len(scores))
-    return np.where(order < max(end, 1), order, -1.0 - order)
+    # Of the others those come next that a slightly other threshold would have chosen.
+    heights = -np.abs(scores)
+    heights[max(end - 1, 0)] = 1
+    return heights
 
 
 @dataclass(frozen=True)

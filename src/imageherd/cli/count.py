@@ -68,7 +68,7 @@ def count(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say how many clusters there are, by whose word, and what comes next.
+    """Say how many clusters there are, and by which rule.
 
     Nothing is trained and nothing is changed. Rules differ: take the answer for a start.
     """
@@ -125,18 +125,18 @@ def _by_features(
     from imageherd.counting import DEFAULT_RULE, count_by_rules
     from imageherd.counting_rules import RULES
 
-    asked = tuple(RULES)
+    asked = (DEFAULT_RULE, *(which for which in RULES if which != DEFAULT_RULE))
     if rule not in (None, ALL):
-        asked = (checks.one_of("--rule", rule, [*RULES, ALL]),)
+        asked = (checks.one_of("--rule", rule, [*asked, ALL]),)
     features = herd.features()
     least = max(k_min, 2)
     if len(features.rows) < least:
         n_images = counted(len(features.rows), "image")
         raise ImageherdError(f"{n_images} cannot make {least} clusters.")
     counts = count_by_rules(features.X, k_min, k_max, rules=asked, random_state=seed)
-    first = DEFAULT_RULE if DEFAULT_RULE in counts else asked[0]
-    drawn = [first, *(which for which in asked if which != first)]
-    return counts, drawn if rule == ALL else [first]
+    if rule == ALL:
+        return counts, list(asked)
+    return counts, [asked[0]]
 
 
 def _by_clustering(herd: Herd, name: str, rule: str | None, k_min: int, k_max: int | None) -> Count:
