@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from imageherd.counting import DEFAULT_RULE, count_clusters
+from imageherd.counting import DEFAULT_RULE, Count, count_clusters
 from imageherd.counting_rules import RULES
 from imageherd.heads.cpp import CPP
 from imageherd.heads.make import make_head
+from imageherd.report.count_plot import count_figure
 
 
 @pytest.fixture
@@ -124,3 +125,18 @@ def test_what_is_no_cpp_clustering_has_no_features_of_its_own(run, blobs):
     result = run("count", blobs.path, "--name", "plain")
     assert result.exit_code == 2
     assert "was not made with --method cpp" in result.stderr
+
+
+def test_the_figure_has_a_panel_a_rule_with_the_answer_marked():
+    counts = [
+        Count(3, (2, 3, 4), (0.1, 0.5, 0.2), "silhouette"),
+        Count(2, (2, 3, 4), (5.0, 6.0, 7.0), "coding-length"),
+    ]
+    panels = count_figure(counts).axes
+    assert [panel.get_title() for panel in panels] == ["silhouette: 3", "coding-length: 2"]
+    curve, others, best = panels[0].lines
+    np.testing.assert_array_equal(curve.get_xydata(), [[2, 0.1], [3, 0.5], [4, 0.2]])
+    np.testing.assert_array_equal(best.get_xydata(), [[3, 0.5]])
+    assert sorted(others.get_xdata()) == [2, 4]
+    with pytest.raises(ValueError, match="at least one"):
+        count_figure([])
