@@ -16,7 +16,8 @@ from imageherd.counting_splits import unit_rows
 if TYPE_CHECKING:
     from imageherd.heads.cpp import CPP
 
-DEFAULT_RULE = "splits"
+# The best on features of images, which is what herds hold; see docs/counting.md.
+DEFAULT_RULE = "spectrum"
 
 _MOST_BY_DEFAULT = 30
 _ROWS_PER_CLUSTER = 20
@@ -114,7 +115,7 @@ def count_clusters(
     k_max : int, optional
         The greatest number; by default 30, or a 20th of the rows if that is less, but not below
         `k_min`. Lowered to one below the number of different rows in the sample.
-    rule : str, default="splits"
+    rule : str, default="spectrum"
         One of `imageherd.counting_rules.RULES`.
     sample : int, default=2000
         Rows to look at, at least 10.
@@ -166,7 +167,8 @@ def count_by_rules(
     if not np.isfinite(Z).all():
         raise ValueError("X holds a NaN or an infinity.")
     Z = unit_rows(Z)
-    n_different = len(np.unique(Z, axis=0))
+    # Rounding makes copies in float32 that differ in length one row.
+    n_different = len(np.unique(np.round(Z, 6), axis=0))
     if n < _CHANCES_AT_LEAST or n_different <= k_min:
         k = min(k_min, n_different)
         return {rule: Count(k, (k,), (0.0,), rule) for rule in rules}
