@@ -35,7 +35,7 @@ def test_the_number_its_reason_and_the_curve_are_printed(run, blobs):
     assert list(curve) == ["2", "3", "4", "5", "6"]
     best = curve[str(expected.n_clusters)]
     assert best.rstrip().endswith("best")
-    assert sum("█" * 40 in line for line in curve.values()) == 1
+    assert any("█" * 40 in line for line in curve.values())
     assert sum("next" in line for line in curve.values()) == 1
     answers = dict(
         line.split()[:2] for line in lines if line.split()[:1] and line.split()[0] in RULES
