@@ -6,7 +6,8 @@ Of every set given (features (n, d) and labels (n,) in .npy files) and of scikit
 most --rows rows are drawn. `imageherd.choosing.choose_method` tries its candidates on them; the
 labels are then asked how good each run is. Three rules are told apart: the product of neighbour
 information and linear generalisation that is used, and each of the two alone. A rule picks the
-method with the highest mean over the seeds; its regret is what that method's mean ACC lacks to the
+method with the highest mean over the seeds, the product the first named of those within 5 % of
+it; its regret is what that method's mean ACC lacks to the
 best method's. With --betas, `choose_beta` does the same for TEMI's β. What was fitted is kept in
 --out, and a run that was stopped goes on from there.
 """
@@ -90,7 +91,9 @@ def _methods(args: argparse.Namespace, name: str, X: Any, y: Any) -> str:
     best = max(mean[m]["ACC"] for m in runs)
     lines = []
     for rule, value in RULES.items():
-        picked = max(runs, key=lambda m: np.mean([value(run) for run in runs[m]]))
+        means = {m: np.mean([value(run) for run in of]) for m, of in runs.items()}
+        tie = choosing.TIE if rule == "product" else 0
+        picked = next(m for m in runs if means[m] >= (1 - tie) * max(means.values()))
         lack = 100 * (best - mean[picked]["ACC"])
         lines.append(f"- {rule}: {picked}, {lack:.1f} points below the best")
     everything = 100 * (best - np.mean([mean[m]["ACC"] for m in runs]))

@@ -119,6 +119,18 @@ def test_the_best_method_is_chosen_and_its_best_seed(blobs, monkeypatch):
     assert (found.method, found.random_state) == ("b", 0)
 
 
+def test_nearly_as_good_as_the_best_is_good_enough_for_the_first_named(blobs, monkeypatch):
+    X, y = blobs
+
+    def moved(n):
+        return np.where(np.arange(len(y)) < n, (y + 1) % 4, y)
+
+    for n, expected in ((1, "default"), (len(y) // 5, "other")):
+        methods = {"default": told(lambda seed, n=n: moved(n)), "other": told(lambda seed: y)}
+        monkeypatch.setattr(choosing, "HEADS", methods)
+        assert choose_method(X, 4, candidates=tuple(methods), n_seeds=1).method == expected
+
+
 def test_methods_as_they_are(blobs):
     X, _ = blobs
     found = choose_method(X, 4, candidates=("spherical-kmeans", "spectral"), n_seeds=2, sample=200)
@@ -209,7 +221,10 @@ def test_a_herd_fits_what_was_chosen(herd, monkeypatch):
     assert found.config["method"] == "spherical-kmeans"
     assert found.config["params"]["random_state"] == 8
     chosen = herd.clustering().config["chosen"]
-    assert "spherical-kmeans 0.90; 1 seeds of each on 48 images" in chosen["reason"]
+    assert (
+        "spherical-kmeans 0.90; less than 5 % apart says nothing; 1 seeds of each on 48 "
+        in chosen["reason"]
+    )
     assert chosen["runs"][0]["score"] == pytest.approx(0.9)
     same = herd.cluster("spherical-kmeans", 4, random_state=8, name="same", keep_duplicates=True)
     assert ari(found.uids, same.uids) == 1

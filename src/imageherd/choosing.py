@@ -19,6 +19,8 @@ from imageherd.neighbors import NeighborGraph, knn_graph
 
 AUTO = "auto"
 CANDIDATES = ("tsp", "spectral", "lsdc", "spherical-kmeans", "turtle")
+# Scores nearer than this part say nothing; the method named first, the default, then stays.
+TIE = 0.05
 BETAS = (0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)
 # Of the most that any β reaches, the part that is enough.
 ENOUGH = 0.95
@@ -64,7 +66,7 @@ class Choice:
     Attributes
     ----------
     method : str
-        The one with the highest mean score over its seeds; of equal ones the one named first.
+        The first named of those whose mean score over seeds is within 5 % of the highest.
     random_state : int
         The seed of its run with the highest score; of equal ones the lowest.
     runs : tuple of Run
@@ -83,10 +85,10 @@ class Choice:
         """Why this one, in a sentence without its stop."""
         means = self.means()
         scores = ", ".join(f"{method} {mean:.2f}" for method, mean in means.items())
-        n_seeds = len(self.runs) // len(means)
         return (
             f"Chosen without labels: {self.method}, by what neighbours and a linear classifier "
-            f"tell of its clusters ({scores}; {n_seeds} seeds of each on {self.n_rows:,} images)"
+            f"tell of its clusters ({scores}; less than 5 % apart says nothing; {len(self.runs) // len(means)} "
+            f"seeds of each on {self.n_rows:,} images)"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -195,8 +197,7 @@ def choose_method(
     not shown (TURTLE's score, above chance). Each alone has favourites: methods that follow the
     neighbour graph, and linear ones. Compared are clusterings of one number of clusters.
 
-    It is a vote of plausibility, no proof: a clustering by something that nobody asked for can be
-    as even, connected and learnable as the one wanted.
+    No proof: a clustering by something nobody asked for can be as even, connected and learnable.
 
     Takes the time of all the fits, about a minute and a half for 5,000 rows of 1,280 columns on a
     core, and the memory of one.
@@ -208,7 +209,7 @@ def choose_method(
     n_clusters : int
         How many clusters to make.
     candidates : sequence of str
-        Names of methods that are told the number of clusters.
+        Methods that are told the number of clusters, the preferred first.
     n_seeds : int, default=3
         Runs of each, seeded `random_state`, `random_state` + 1 and so on.
     sample : int, default=5000
@@ -238,8 +239,8 @@ def choose_method(
         for seed in range(random_state, random_state + n_seeds)
     ]
     choice = Choice(candidates[0], random_state, tuple(runs), len(rows))
-    best = max(choice.means().values())
-    method = next(m for m in candidates if choice.means()[m] == best)
+    means = choice.means()
+    method = next(m for m in candidates if means[m] >= (1 - TIE) * max(means.values()))
     of_method = [run for run in runs if run.method == method]
     return Choice(
         method, max(of_method, key=lambda r: r.score).random_state, choice.runs, len(rows)
