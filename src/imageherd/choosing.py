@@ -85,10 +85,11 @@ class Choice:
         """Why this one, in a sentence without its stop."""
         means = self.means()
         scores = ", ".join(f"{method} {mean:.2f}" for method, mean in means.items())
+        n_seeds = len(self.runs) // len(means)
         return (
-            f"Chosen without labels: {self.method}, by what neighbours and a linear classifier "
-            f"tell of its clusters ({scores}; less than 5 % apart says nothing; {len(self.runs) // len(means)} "
-            f"seeds of each on {self.n_rows:,} images)"
+            f"Chosen without labels: {self.method}, by what neighbours and a linear classifier tell "
+            f"of its clusters ({scores}; less than 5 % apart says nothing; {n_seeds} seeds of each "
+            f"on {self.n_rows:,} images)"
         )
 
     def as_dict(self) -> dict[str, Any]:
