@@ -87,9 +87,9 @@ class Choice:
         scores = ", ".join(f"{method} {mean:.2f}" for method, mean in means.items())
         n_seeds = len(self.runs) // len(means)
         return (
-            f"Chosen without labels: {self.method}, by what neighbours and a linear classifier tell "
-            f"of its clusters ({scores}; less than 5 % apart says nothing; {n_seeds} seeds of each "
-            f"on {self.n_rows:,} images)"
+            f"Chosen without labels: {self.method}, by what neighbours and a linear classifier "
+            f"tell of its clusters ({scores}; less than 5 % apart says nothing; "
+            f"{n_seeds} seeds of each on {self.n_rows:,} images)"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -199,7 +199,6 @@ def choose_method(
     neighbour graph, and linear ones. Compared are clusterings of one number of clusters.
 
     No proof: a clustering by something nobody asked for can be as even, connected and learnable.
-
     Takes the time of all the fits, about a minute and a half for 5,000 rows of 1,280 columns on a
     core, and the memory of one.
 
