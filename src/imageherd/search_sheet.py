@@ -15,7 +15,7 @@ import pyarrow as pa
 from imageherd.errors import ImageherdError
 from imageherd.files import write_atomically
 from imageherd.images.folder import FolderSource, display_path
-from imageherd.report.gather import _thumbnailer
+from imageherd.report.gather import thumbnailer
 from imageherd.report.page import MAX_BYTES
 from imageherd.report.thumbnails import embed
 from imageherd.search_space import Hits
@@ -87,7 +87,7 @@ def write_sheet(
     check_sheet(file)
     shown = items.take(pa.array(hits.rows))
     paths = shown["path"].to_pylist()
-    pictures = embed([(i, PX) for i in range(len(paths))], _thumbnailer(shown, sources), MAX_BYTES)
+    pictures = embed([(i, PX) for i in range(len(paths))], thumbnailer(shown, sources), MAX_BYTES)
     tiles = [
         Tile(i + 1, float(similarity), clusters[i], path, pictures.get(i))
         for i, (path, similarity) in enumerate(zip(paths, hits.similarity, strict=True))
@@ -100,7 +100,7 @@ def write_sheet(
     elif hits.item is not None:
         title, asked = items["path"][hits.item].as_py(), items.slice(hits.item, 1)
     picture = (
-        embed([(0, PX)], _thumbnailer(asked, where), MAX_BYTES)[0] if asked is not None else None
+        embed([(0, PX)], thumbnailer(asked, where), MAX_BYTES)[0] if asked is not None else None
     )
     about = [f"The {len(tiles)} nearest by {hits.key}, cosine similarity, nearest first."]
     if hits.recall is not None:

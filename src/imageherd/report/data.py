@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,16 @@ class ReportCluster:
         Members most like all the others, and those the clustering is least sure of.
     members : list of int
         All members.
+    winner : str or None
+        What the vote said, where `name` is not that; `share` is its.
+    runner_up_share, lift : float or None
+        The second name's share, and how many times as large the winner's is as in the mean cluster.
+    voters : int or None
+        Images that gave the winner a part of their vote.
+    evidence : list of int
+        Those that gave it most, the most first.
+    reasons : dict of int to str
+        What makes the doubtful ones doubtful, in words.
     """
 
     uid: int
@@ -45,6 +55,35 @@ class ReportCluster:
     typical: list[int]
     doubtful: list[int]
     members: list[int]
+    winner: str | None = None
+    runner_up_share: float | None = None
+    lift: float | None = None
+    voters: int | None = None
+    evidence: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Curve:
+    """How good a rule found each number of clusters.
+
+    Attributes
+    ----------
+    chosen : int
+        The number it chose.
+    ks, scores : list of int and of float
+        The numbers tried, ascending, and their scores.
+    runners_up : list of int
+        What comes next, best first.
+    rule : str or None
+        What the rule is called.
+    """
+
+    chosen: int
+    ks: list[int]
+    scores: list[float]
+    runners_up: list[int]
+    rule: str | None
 
 
 @dataclass
@@ -76,6 +115,17 @@ class ReportData:
     thumbnail : callable
         ``thumbnail(index, px)`` gives an upright JPEG whose longer side is about `px`, or None
         where the picture can no longer be read. Called from several threads.
+    why : list of str
+        Sentences: why so many clusters, why this method, what repeats.
+    curve : Curve or None
+        Where the number of clusters was counted.
+    joins : list of (int, int)
+        Which clusters become one, step by step, until one is left: a uid out of each of the two
+        groups that a step joins. Empty where that is not known; no slider is shown then.
+    copy_of : ndarray of int, shape (n,), or None
+        Which image each one repeats, -1 for none.
+    same : ndarray of bool, shape (n,), or None
+        Whether it is a copy of that one, not a near-copy.
     """
 
     title: str
@@ -89,3 +139,8 @@ class ReportData:
     probability: NDArray[np.floating]
     xy: NDArray[np.floating] | None
     thumbnail: Callable[[int, int], bytes | None]
+    why: list[str] = field(default_factory=list)
+    curve: Curve | None = None
+    joins: list[tuple[int, int]] = field(default_factory=list)
+    copy_of: NDArray[np.integer] | None = None
+    same: NDArray[np.bool_] | None = None

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from imageherd.clustering import NOWHERE, Clustering, by_centrality
+from imageherd.clustering import NOWHERE, Cluster, Clustering, by_centrality
 from imageherd.features.items import UNREADABLE
 from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.folder import FolderSource
 from imageherd.report.data import ReportCluster, ReportData
+from imageherd.report.why import copies, curve_of, doubts, joins, sentences
 
 N_MEDOIDS = 4
 N_STRIP = 12
@@ -45,50 +46,48 @@ def gather(
         Where the images are.
     """
     _, at, here = np.intersect1d(rows, clustering.rows, return_indices=True)
-    X = X[at]
+    rows, X, xy = rows[at], X[at], xy[at]
     uids, probability = clustering.uids[here], clustering.probability[here]
-    shown = items.take(pa.array(rows[at]))
+    shown = items.take(pa.array(rows))
     unreadable = items.filter(pc.equal(items["status"], UNREADABLE))
-    names = {c.uid: c for c in clustering.clusters}
+    known: dict[int, Cluster | None] = {c.uid: c for c in clustering.clusters}
+    if (uids == NOWHERE).any():
+        known[NOWHERE] = None
+    order = sorted(known)
+    centrality = by_centrality(X, np.searchsorted(order, uids), len(order))
+    copy_of, same = copies(clustering, rows, X)
+    doubtful = doubts(clustering, np.isin(clustering.rows, rows), N_STRIP)
+    # From positions among the clustering's images to positions among those still there.
+    place = dict(zip(here.tolist(), range(len(here)), strict=True))
     clusters = []
-    uid_list = [c.uid for c in clustering.clusters] + [NOWHERE] * bool((uids == NOWHERE).any())
-    labels = np.searchsorted(np.sort(uid_list), uids)
-    centrality = by_centrality(X, labels, len(uid_list))
-    for uid, members in zip(sorted(uid_list), centrality, strict=True):
+    for uid, members in zip(order, centrality, strict=True):
         if len(members) == 0:
             continue
-        cluster = names.get(uid)
-        medoids, rest = members[:N_MEDOIDS], members[N_MEDOIDS:]
-        typical, doubtful = strips(rest, probability[rest])
-        if cluster is None:
-            # Of what fits nowhere none is more doubtful than the others.
-            typical, doubtful = rest[:N_STRIP], rest[:0]
-        clusters.append(
-            ReportCluster(
-                uid=uid,
-                name=cluster.name if cluster else "fits nowhere",
-                runner_up=cluster.runner_up if cluster else None,
-                share=cluster.share if cluster else None,
-                size=len(members),
-                confidence=float(probability[members].mean()),
-                medoids=medoids.tolist(),
-                typical=typical.tolist(),
-                doubtful=doubtful.tolist(),
-                members=members.tolist(),
-            )
-        )
+        # What is shown first should not be one picture twice.
+        repeated = copy_of[members] >= 0
+        members = np.concatenate([members[~repeated], members[repeated]])
+        reasons = None
+        if clustering.quality is not None:
+            reasons = {place[i]: reason for i, reason in doubtful.get(uid, [])}
+        found = _cluster(uid, known[uid], members, probability, reasons)
+        found.evidence = _positions(rows, getattr(known[uid], "evidence", None) or [])
+        clusters.append(found)
     clusters.sort(key=lambda c: (-c.size, c.uid))
-    n_clusters = sum(c.uid != NOWHERE for c in clusters)
+    found_uids = {c.uid for c in clusters if c.uid != NOWHERE}
+    n_copies, n_near = int(same.sum()), int((copy_of >= 0).sum() - same.sum())
+    counts = {
+        "images": len(uids),
+        "cluster" if len(found_uids) == 1 else "clusters": len(found_uids),
+        "unreadable": len(unreadable),
+        "fits nowhere": int((uids == NOWHERE).sum()),
+    }
+    if n_copies or n_near:
+        counts |= {"copies": n_copies, "near-copies": n_near}
     return ReportData(
         title=", ".join(sources[i].root.name for i in pc.unique(shown["source"]).to_pylist()),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=_settings(clustering),
-        counts={
-            "images": len(uids),
-            "cluster" if n_clusters == 1 else "clusters": n_clusters,
-            "unreadable": len(unreadable),
-            "fits nowhere": int((uids == NOWHERE).sum()),
-        },
+        counts=counts,
         clusters=clusters,
         paths=shown["path"].to_pylist(),
         unreadable=list(
@@ -96,9 +95,56 @@ def gather(
         ),
         labels=uids,
         probability=probability,
-        xy=xy[at],
-        thumbnail=_thumbnailer(shown, sources),
+        xy=xy,
+        thumbnail=thumbnailer(shown, sources),
+        why=sentences(clustering.config, n_copies, n_near),
+        curve=curve_of(clustering.config.get("counted")),
+        joins=joins(clustering, found_uids),
+        copy_of=copy_of,
+        same=same,
     )
+
+
+def _cluster(
+    uid: int,
+    cluster: Cluster | None,
+    members: NDArray[np.int64],
+    probability: NDArray[np.float32],
+    reasons: dict[int, str] | None,
+) -> ReportCluster:
+    """Say what is shown of a cluster; without `reasons` the least sure count as doubtful."""
+    medoids, rest = members[:N_MEDOIDS], members[N_MEDOIDS:]
+    typical, doubtful = strips(rest, probability[rest])
+    if cluster is None:
+        # Of what fits nowhere none is more doubtful than the others.
+        typical, doubtful = rest[:N_STRIP], rest[:0]
+    elif reasons is not None:
+        doubtful = np.array(list(reasons), dtype=np.int64)
+        doubtful = doubtful[np.isin(doubtful, rest)]
+        typical = rest[~np.isin(rest, doubtful)][:N_STRIP]
+    return ReportCluster(
+        uid=uid,
+        name=cluster.name if cluster else "fits nowhere",
+        runner_up=cluster.runner_up if cluster else None,
+        share=cluster.share if cluster else None,
+        size=len(members),
+        confidence=float(probability[members].mean()),
+        medoids=medoids.tolist(),
+        typical=typical.tolist(),
+        doubtful=doubtful.tolist(),
+        members=members.tolist(),
+        winner=cluster.winner if cluster else None,
+        runner_up_share=cluster.runner_up_share if cluster else None,
+        lift=cluster.lift if cluster else None,
+        voters=cluster.voters if cluster else None,
+        reasons=reasons or {},
+    )
+
+
+def _positions(rows: NDArray[np.int64], wanted: list[int]) -> list[int]:
+    """Return where those of the wanted rows are that are there, in their order."""
+    at = np.searchsorted(rows, wanted).clip(max=len(rows) - 1)
+    return [int(i) for i, row in zip(at, wanted, strict=True) if rows[i] == row]
 
 
 def strips(
@@ -136,10 +182,21 @@ def _settings(clustering: Clustering) -> dict[str, str]:
     }
 
 
-def _thumbnailer(
-    items: pa.Table, sources: list[FolderSource]
-) -> Callable[[int, int], bytes | None]:
-    """Return the function that makes thumbnails: long side `px`, nothing longer than 3:2."""
+def thumbnailer(items: pa.Table, sources: list[FolderSource]) -> Callable[[int, int], bytes | None]:
+    """Return the function that makes thumbnails: long side `px`, nothing longer than 3:2.
+
+    Parameters
+    ----------
+    items : pyarrow.Table
+        With the columns key and source.
+    sources : list of FolderSource
+        Where the images are.
+
+    Returns
+    -------
+    callable
+        ``thumbnail(index, px)``, as in `ReportData`; `index` is a row of `items`.
+    """
     keys, indices = items["key"].to_pylist(), items["source"].to_pylist()
 
     def thumbnail(index: int, px: int) -> bytes | None:

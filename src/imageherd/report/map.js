@@ -17,7 +17,7 @@ function startMap(encoded) {
   const groups = clusters.map(() => []);
   for (let i = 0; i < n; i += 1) groups[of[i]].push(i);
   const pictured = groups.map((points) => points.filter((i) => report.thumbnails[image[i]]));
-  const centres = groups.map((points) => [median(points, xs), median(points, ys)]);
+  const centres = [];
   const buckets = bucketed();
   const marked = new Set();
   let width = 0;
@@ -32,6 +32,14 @@ function startMap(encoded) {
   function median(points, values) {
     const sorted = Float64Array.from(points, (i) => values[i]).sort();
     return sorted.length ? sorted[sorted.length >> 1] : EXTENT / 2;
+  }
+
+  function middleOf(node) {
+    if (!centres[node]) {
+      const points = nodes[node].parts.flatMap((part) => groups[part]);
+      centres[node] = [median(points, xs), median(points, ys)];
+    }
+    return centres[node];
   }
 
   // The plane in 64 x 64 squares, so that pointing looks at a few dots, not at all of them.
@@ -64,17 +72,19 @@ function startMap(encoded) {
     else { context.moveTo(x, y - 1.5 * r); context.lineTo(x + 1.1 * r, y); context.lineTo(x, y + 1.5 * r); context.lineTo(x - 1.1 * r, y); context.closePath(); }
   }
 
-  function drawGroup(index) {
-    const dim = marked.size > 0 && !marked.has(index);
-    const r = radius() * (marked.has(index) ? 1.25 : 1);
-    const form = Math.floor(index / report.palette.length) % 4;
+  function drawGroup(node) {
+    const dim = marked.size > 0 && !marked.has(node);
+    const r = radius() * (marked.has(node) ? 1.25 : 1);
+    const form = Math.floor(nodes[node].parts[0] / report.palette.length) % 4;
     context.globalAlpha = dim ? 0.09 : 0.82;
-    context.fillStyle = colourOf(index);
+    context.fillStyle = colourOf(node);
     context.beginPath();
-    for (const i of groups[index]) {
-      const [x, y] = toScreen(xs[i], ys[i]);
-      if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-      shape(x, y, r, form);
+    for (const part of nodes[node].parts) {
+      for (const i of groups[part]) {
+        const [x, y] = toScreen(xs[i], ys[i]);
+        if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
+        shape(x, y, r, form);
+      }
     }
     context.fill();
   }
@@ -90,11 +100,11 @@ function startMap(encoded) {
     context.strokeStyle = style.getPropertyValue("--card");
     context.fillStyle = style.color;
     const taken = [];
-    const wanted = clusters.map((_, i) => i).filter((i) => groups[i].length && clusters[i].uid !== NOWHERE && (!marked.size || marked.has(i)));
-    wanted.sort((i, j) => clusters[j].size - clusters[i].size);
-    for (const i of wanted.slice(0, 400)) {
-      const name = [...nameOf(clusters[i])].slice(0, 40).join("");
-      const [x, y] = toScreen(...centres[i]);
+    const wanted = shownNodes.filter((node) => nodes[node].parts.some((part) => groups[part].length) && !isLost(node) && (!marked.size || marked.has(node)));
+    wanted.sort((i, j) => nodes[j].size - nodes[i].size);
+    for (const node of wanted.slice(0, 400)) {
+      const name = [...nameOf(nodes[node])].slice(0, 40).join("");
+      const [x, y] = toScreen(...middleOf(node));
       const half = context.measureText(name).width / 2 + 4;
       if (x < half || x > width - half || y < 12 || y > height - 12) continue;
       if (taken.some(([a, b, h]) => Math.abs(a - x) < h + half && Math.abs(b - y) < 18)) continue;
@@ -108,7 +118,7 @@ function startMap(encoded) {
     waiting = false;
     if (!width) return;
     context.clearRect(0, 0, width, height);
-    groups.forEach((_, index) => { if (!marked.has(index)) drawGroup(index); });
+    shownNodes.forEach((node) => { if (!marked.has(node)) drawGroup(node); });
     marked.forEach(drawGroup);
     drawNames();
     if (hovered >= 0) {
@@ -137,7 +147,7 @@ function startMap(encoded) {
     for (let row = square(y0); row <= square(y1); row += 1) {
       for (let column = square(x0); column <= square(x1); column += 1) {
         for (const i of buckets[(row << 6) | column]) {
-          if (marked.size && !marked.has(of[i])) continue;
+          if (marked.size && !marked.has(nodeOf[of[i]])) continue;
           const [x, y] = toScreen(xs[i], ys[i]);
           const distance = (x - sx) ** 2 + (y - sy) ** 2;
           if (distance < bestDistance) { best = i; bestDistance = distance; }
@@ -162,11 +172,11 @@ function startMap(encoded) {
     if (point < 0) return;
     const own = image[point] !== NO_NUMBER;
     const shown = report.thumbnails[image[point]] ? point : standIn(point);
-    tip.style.setProperty("--colour", colourOf(of[point]));
+    tip.style.setProperty("--colour", colourOf(nodeOf[of[point]]));
     const path = own ? report.paths[image[point]] : "path not listed here: see imageherd export";
     tip.replaceChildren();
     if (shown >= 0) tip.append(picture(image[shown], ""));
-    tip.append(make("p", { class: "tip-name" }, make("i", { class: "dot" }), make("bdi", {}, nameOf(clusters[of[point]]))),
+    tip.append(make("p", { class: "tip-name" }, make("i", { class: "dot" }), make("bdi", {}, nameOf(nodes[nodeOf[of[point]]]))),
       make("p", { class: "tip-path" }, make("bdi", {}, path)));
     if (shown >= 0 && shown !== point) tip.append(make("p", { class: "tip-note" }, "Picture: a close neighbour in the same cluster"));
     const left = sx + 18 + tip.offsetWidth > width ? sx - 18 - tip.offsetWidth : sx + 18;
@@ -230,7 +240,7 @@ function startMap(encoded) {
     if (!tapped) return;
     const point = nearest(...at(event));
     // A finger cannot hover: the first tap shows the picture, the second opens the cluster.
-    if (point >= 0 && (event.pointerType === "mouse" || point === hovered)) openMembers(of[point], canvas);
+    if (point >= 0 && (event.pointerType === "mouse" || point === hovered)) openMembers(nodeOf[of[point]], canvas);
     else showTip(point, ...at(event));
   });
   canvas.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
@@ -255,22 +265,34 @@ function startMap(encoded) {
   byId("zoom-out").addEventListener("click", () => zoomAt(1 / 1.6));
   byId("zoom-all").addEventListener("click", showAll);
 
-  function legendEntry(index) {
+  function legendEntry(node) {
+    const name = nameOf(nodes[node]);
     const button = make("button", { type: "button", "aria-pressed": "false", onclick: () => {
-      if (!marked.delete(index)) marked.add(index);
-      button.setAttribute("aria-pressed", String(marked.has(index)));
+      if (!marked.delete(node)) marked.add(node);
+      button.setAttribute("aria-pressed", String(marked.has(node)));
       redraw();
-    } }, make("i", { class: "dot", "aria-hidden": "true" }), make("bdi", { title: nameOf(clusters[index]) }, nameOf(clusters[index])),
-    make("span", { class: "size" }, count(clusters[index].size)));
+    } }, make("i", { class: "dot", "aria-hidden": "true" }), make("bdi", { title: name }, name),
+    make("span", { class: "size" }, count(nodes[node].size)));
     return make("li", {}, button);
   }
 
-  const entries = clusters.map((_, index) => legendEntry(index));
-  const paint = () => { entries.forEach((entry, i) => entry.style.setProperty("--colour", colourOf(i))); draw(); };
-  byId("legend").append(...entries);
+  function paint() {
+    const entries = [...byId("legend").children];
+    shownNodes.forEach((node, i) => entries[i].style.setProperty("--colour", colourOf(node)));
+    draw();
+  }
+
+  function regrouped() {
+    marked.clear();
+    showTip(-1);
+    byId("legend").replaceChildren(...shownNodes.map(legendEntry));
+    paint();
+  }
+
   document.addEventListener("themechange", paint);
+  document.addEventListener("regroup", regrouped);
   new ResizeObserver(resize).observe(canvas);
   centre();
   resize();
-  paint();
+  regrouped();
 }

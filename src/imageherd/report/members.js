@@ -1,21 +1,20 @@
-// All members of one cluster: those with a picture as tiles, the others as a list of paths.
+// All members of one cluster: what its name rests on, what is doubtful, then one by one.
 const dialog = byId("members");
 const CHUNK = 400;
+const copyOf = new Map(report.copies.map(([own, of, same]) => [own, { of, same }]));
+const copiesOf = new Map();
+for (const { of } of copyOf.values()) copiesOf.set(of, (copiesOf.get(of) ?? 0) + 1);
 let cameFrom = null;
 
-function openMembers(index, opener = null) {
-  const cluster = clusters[index];
+function openMembers(node, opener = null) {
+  const cluster = nodes[node];
   cameFrom = opener ?? cameFrom;
-  dialog.style.setProperty("--colour", colourOf(index));
-  const pictured = [];
-  const plain = [];
-  for (let number = cluster.start; number < cluster.start + cluster.listed; number += 1) {
-    (report.thumbnails[number] ? pictured : plain).push(number);
-  }
+  dialog.style.setProperty("--colour", colourOf(node));
   const facts = [plural(cluster.size, "image", "images")];
   if (cluster.confidence !== null) facts.push(`${percent(cluster.confidence)} sure on average`);
   if (cluster.runner_up) facts.push(`or ${cluster.runner_up}`);
-  const step = (by) => openMembers((index + by + clusters.length) % clusters.length);
+  if (isUnion(node)) facts.push(`${plural(cluster.parts.length, "cluster", "clusters")} in one`);
+  const step = (by) => openMembers(shownNodes[(shownNodes.indexOf(node) + by + shownNodes.length) % shownNodes.length]);
   dialog.replaceChildren(
     make("div", { class: "dialog-head" },
       make("div", {},
@@ -26,18 +25,66 @@ function openMembers(index, opener = null) {
         make("button", { type: "button", "aria-label": "Next cluster", onclick: () => step(1) }, "›"),
         make("button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "×"))),
     make("div", { class: "dialog-body", tabindex: 0, "aria-label": "Members" },
-      make("p", { class: "legend-text" }, pictured.length === cluster.size ? "From the surest to the most doubtful." :
-        `${count(pictured.length)} of ${count(cluster.size)} as pictures, from the surest to the most doubtful; the others by path below.`),
-      make("div", { class: "wall" }, ...pictured.map(tile)),
-      pathList(plain, cluster.more, pictured.length === 0)));
+      ...(isUnion(node) ? cluster.parts.flatMap(partMembers) : [told(cluster), ...members(cluster)])));
   if (!dialog.open) dialog.showModal();
   dialog.querySelector(".dialog-body").scrollTop = 0;
   dialog.querySelector(".dialog-body").focus();
 }
 
-function tile(number) {
+function partMembers(part) {
+  const heading = make("h3", { class: "part" }, make("bdi", {}, nameOf(clusters[part])), make("span", {}, plural(clusters[part].size, "image", "images")));
+  return [heading, ...members(clusters[part])];
+}
+
+function members(cluster) {
+  const pictured = [];
+  const plain = [];
+  for (let number = cluster.start; number < cluster.start + cluster.listed; number += 1) {
+    (report.thumbnails[number] ? pictured : plain).push(number);
+  }
+  return [
+    make("p", { class: "legend-text" }, pictured.length === cluster.size ? "From the surest to the most doubtful." :
+      `${count(pictured.length)} of ${count(cluster.size)} as pictures, from the surest to the most doubtful; the others by path below.`),
+    make("div", { class: "wall" }, ...pictured.map((number) => tile(number, repeats(number)))),
+    pathList(plain, cluster.more, pictured.length === 0)];
+}
+
+// Clusterings made before the vote was kept, or the reasons, say nothing here.
+function told(cluster) {
+  const parts = [evidence(cluster), worthALook(cluster)].filter(Boolean);
+  return parts.length ? make("div", { class: "told" }, ...parts) : "";
+}
+
+function evidence(cluster) {
+  const { winner, share, lift, voters, runner_up: other, runner_up_share: otherShare } = cluster;
+  if (!winner || share === null) return null;
+  const said = make("p", {}, make("b", {}, make("bdi", {}, winner)), ` got ${percent(share)} of the votes`);
+  if (lift) said.append(`, ${lift.toFixed(1)} times as much as in the average cluster`);
+  if (other) said.append("; next is ", make("b", {}, make("bdi", {}, other)), otherShare === null ? "" : ` with ${percent(otherShare)}`);
+  said.append(".");
+  if (voters) said.append(` ${plural(voters, "image", "images")} voted for it${cluster.evidence.length ? ", these most clearly:" : "."}`);
+  return make("div", { class: "evidence" },
+    make("h3", {}, nameOf(cluster).startsWith(winner) ? "Why this name" : "Named by hand; what the vote said"), said,
+    make("div", { class: "wall" }, ...cluster.evidence.map((number) => tile(number))));
+}
+
+function worthALook(cluster) {
+  if (!cluster.reasons.some(Boolean)) return null;
+  return make("div", { class: "doubts" }, make("h3", {}, "Doubtful, and why"),
+    make("p", {}, "Where this cluster is most likely wrong, the most doubtful first."),
+    make("div", { class: "wall" }, ...cluster.doubtful.map((number, i) => tile(number, cluster.reasons[i]))));
+}
+
+function repeats(number) {
+  const copy = copyOf.get(number);
+  if (copy) return `${copy.same ? "copy" : "near-copy"} of ${fileName(report.paths[copy.of])}`;
+  return copiesOf.has(number) ? `has ${plural(copiesOf.get(number), "copy", "copies")}` : "";
+}
+
+function tile(number, remark = "") {
   const path = report.paths[number];
-  return make("figure", {}, picture(number, fileName(path)), make("figcaption", { title: path }, make("bdi", {}, fileName(path))));
+  return make("figure", { class: copiesOf.has(number) ? "stack" : "" }, picture(number, fileName(path)),
+    make("figcaption", { title: path }, make("bdi", {}, fileName(path)), remark ? make("span", { title: remark }, make("bdi", {}, remark)) : null));
 }
 
 // A hundred thousand paths would hang the page: the next few hundred are added as the end nears.
@@ -47,7 +94,7 @@ function pathList(numbers, more, open) {
   const end = make("p", { class: "end" });
   let done = 0;
   const extend = () => {
-    list.append(...numbers.slice(done, done + CHUNK).map((number) => make("li", { title: report.paths[number] }, make("bdi", {}, report.paths[number]))));
+    list.append(...numbers.slice(done, done + CHUNK).map((number) => make("li", { title: report.paths[number] }, make("bdi", {}, report.paths[number]), repeats(number) ? ` (${repeats(number)})` : null)));
     done = Math.min(done + CHUNK, numbers.length);
     if (done < numbers.length) end.replaceChildren(make("button", { type: "button", onclick: extend }, `Show more: ${count(numbers.length - done)} left`));
     else end.textContent = more ? `and ${count(more)} more: see imageherd export` : "";
@@ -78,4 +125,3 @@ dialog.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight") dialog.querySelector("[aria-label='Next cluster']").click();
 });
 
-root.dataset.cards = cards.length;

@@ -12,7 +12,7 @@ from imageherd.report.data import ReportData
 from imageherd.report.payload import build
 
 MAX_BYTES = 29_000_000
-SCRIPTS = ("report.js", "cards.js", "members.js", "map.js")
+SCRIPTS = ("report.js", "why.js", "tree.js", "cards.js", "members.js", "map.js")
 # Replaced after the template is rendered, so that megabytes need not pass through it.
 CONTENTS = b"@@contents@@"
 

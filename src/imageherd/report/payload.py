@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imageherd.report.data import ReportCluster, ReportData
+from imageherd.report.data import Curve, ReportCluster, ReportData
 from imageherd.report.palette import palette
 from imageherd.report.thumbnails import (
     MAX_FURTHER,
@@ -35,7 +35,9 @@ MAX_PATH_BYTES = 7_000_000
 MAX_PATH_LENGTH = 500
 MAX_UNREADABLE_BYTES = 1_000_000
 MAX_MAP_POINTS = 200_000
+MAX_COPIES = 100_000
 NO_NUMBER = 0xFFFFFFFF
+CARD = ("medoids", "typical", "doubtful", "evidence")
 
 
 def to_json(value: Any) -> bytes:
@@ -78,12 +80,16 @@ def build(data: ReportData, max_bytes: int) -> bytes:
         "palette": palette(len(clusters)),
         "paths": [_clipped(data.paths[image]) for image in order],
         "map": _map(data, clusters, number),
+        "why": {"said": data.why, "curve": _curve(data.curve)},
+        "joins": _joins(data, clusters),
+        "copies": _copies(data, number),
         "unreadable": _unreadable(data.unreadable),
         "n_unreadable": len(data.unreadable),
         "clusters": [
             {
                 **_facts(cluster),
                 **pictures.numbered(number),
+                "reasons": [_clipped(cluster.reasons.get(i, "")) for i in pictures.doubtful],
                 "start": int(starts[i]),
                 "listed": len(listed[i]),
                 "more": len(members[i]) - len(listed[i]),
@@ -95,9 +101,11 @@ def build(data: ReportData, max_bytes: int) -> bytes:
     thumbnails = _thumbnails(wanted, data.thumbnail, budget)
     contents["thumbnails"] = {int(number[i]): text for i, text in thumbnails.items() if text}
     tried = {int(number[i]) for i in thumbnails}
-    for cluster_contents in contents["clusters"]:
-        for kind in ("medoids", "typical", "doubtful"):
-            cluster_contents[kind] = [i for i in cluster_contents[kind] if i in tried]
+    for shown in contents["clusters"]:
+        pairs = zip(shown["doubtful"], shown["reasons"], strict=True)
+        shown["reasons"] = [reason for i, reason in pairs if i in tried]
+        for kind in CARD:
+            shown[kind] = [i for i in shown[kind] if i in tried]
     return to_json(contents)
 
 
@@ -107,6 +115,7 @@ class Pictures(NamedTuple):
     medoids: list[int]
     typical: list[int]
     doubtful: list[int]
+    evidence: list[int]
     further: list[int]
 
     def among(self, images: list[int]) -> Pictures:
@@ -115,9 +124,8 @@ class Pictures(NamedTuple):
         return Pictures(*([i for i in kind if i in known] for kind in self))
 
     def numbered(self, number: NDArray[np.uint32]) -> dict[str, list[int]]:
-        """Return what a card shows, by the report's numbers."""
-        card = {"medoids": self.medoids, "typical": self.typical, "doubtful": self.doubtful}
-        return {kind: number[images].tolist() for kind, images in card.items()}
+        """Return what is shown of a cluster beside its members, by the report's numbers."""
+        return {kind: number[getattr(self, kind)].tolist() for kind in CARD}
 
 
 def _clusters(data: ReportData) -> list[ReportCluster]:
@@ -148,6 +156,7 @@ def _pictures(cluster: ReportCluster, members: list[int], n_clusters: int) -> Pi
         (cluster.medoids or members)[: most.medoids],
         cluster.typical[: most.strip],
         cluster.doubtful[: most.strip],
+        cluster.evidence[: most.strip],
         spread(members, each),
     )
 
@@ -192,7 +201,8 @@ def _thumbnails(wanted: list[Pictures], thumbnail: Thumbnail, budget: int) -> di
         for pictures in wanted
     ]
     medoids = [pictures.medoids[: plan.medoids] for pictures in wanted]
-    requests = in_order_of_worth(medoids, strips, [p.further for p in wanted], plan)
+    further = [pictures.evidence[: plan.strip] + pictures.further for pictures in wanted]
+    requests = in_order_of_worth(medoids, strips, further, plan)
     return embed(requests, thumbnail, budget)
 
 
@@ -207,6 +217,10 @@ def _facts(cluster: ReportCluster) -> dict[str, Any]:
         "name": (cluster.name or "").strip(),
         "runner_up": cluster.runner_up,
         "share": _finite(cluster.share),
+        "winner": cluster.winner,
+        "runner_up_share": _finite(cluster.runner_up_share),
+        "lift": _finite(cluster.lift),
+        "voters": cluster.voters,
         "size": cluster.size,
         "confidence": _finite(cluster.confidence),
     }
@@ -214,6 +228,30 @@ def _facts(cluster: ReportCluster) -> dict[str, Any]:
 
 def _finite(value: float | None) -> float | None:
     return round(float(value), 4) if value is not None and math.isfinite(value) else None
+
+
+def _curve(curve: Curve | None) -> dict[str, Any] | None:
+    if curve is None or len(curve.ks) < 2:
+        return None
+    return {**vars(curve), "scores": [float(f"{score:.4g}") for score in curve.scores]}
+
+
+def _joins(data: ReportData, clusters: list[ReportCluster]) -> list[tuple[int, int]]:
+    """Return the joins by the clusters' places in the report."""
+    place = {cluster.uid: i for i, cluster in enumerate(clusters)}
+    return [(place[left], place[right]) for left, right in data.joins]
+
+
+def _copies(data: ReportData, number: NDArray[np.uint32]) -> list[tuple[int, int, int]]:
+    """Return the repeated images that are listed: their number, the original's, 1 if the same."""
+    if data.copy_of is None or data.same is None:
+        return []
+    copies = np.flatnonzero(data.copy_of >= 0)
+    own, of = number[copies], number[data.copy_of[copies]]
+    listed = (own != NO_NUMBER) & (of != NO_NUMBER)
+    found = np.stack([own, of, data.same[copies]], axis=1)[listed]
+    rows: list[tuple[int, int, int]] = found[np.argsort(found[:, 0])][:MAX_COPIES].tolist()
+    return rows
 
 
 def _unreadable(files: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -31,9 +31,10 @@ function isDark() {
   return root.dataset.theme === "auto" ? darkScheme.matches : root.dataset.theme === "dark";
 }
 
-function colourOf(index) {
-  if (clusters[index].uid === NOWHERE) return isDark() ? "#8a8d93" : "#8b8d92";
-  return report.palette[index % report.palette.length][isDark() ? 1 : 0];
+// A union has the colour of its largest part.
+function colourOf(node) {
+  if (nodes[node].uid === NOWHERE) return isDark() ? "#8a8d93" : "#8b8d92";
+  return report.palette[nodes[node].parts[0] % report.palette.length][isDark() ? 1 : 0];
 }
 
 const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);

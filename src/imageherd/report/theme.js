@@ -1,6 +1,6 @@
-// Runs before anything is painted: a theme chosen earlier, or "#dark" / "#light" in the address.
+// Runs before anything is painted: a theme chosen earlier, or "#dark" / "#light" in the address, which "&" parts.
 document.documentElement.dataset.theme = (() => {
-  const asked = /^#(dark|light)$/.exec(location.hash);
+  const asked = /[#&](dark|light)(?=&|$)/.exec(location.hash);
   if (asked) return asked[1];
   try {
     return localStorage.getItem("imageherd-theme") || "auto";
