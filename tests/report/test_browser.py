@@ -5,10 +5,12 @@ import json
 import re
 
 import browser
+import numpy as np
 import pytest
 import report_fakes
 
 from imageherd.report import page, write_report
+from imageherd.report.data import Curve
 
 COLOURS = report_fakes.COLOURS[:3]
 
@@ -31,6 +33,12 @@ def do(report, tmp_path, script, **how):
       const $ = (selector) => document.querySelector(selector);
       const key = (key, target = document.activeElement) => target.dispatchEvent(
         new KeyboardEvent("keydown", {{ key, bubbles: true, cancelable: true }}));
+      const all = (selector) => [...document.querySelectorAll(selector)];
+      const texts = (selector) => all(selector).map((element) => element.textContent);
+      const set = async (selector, value, ...events) => {{
+        $(selector).value = value;
+        for (const event of events) {{ $(selector).dispatchEvent(new Event(event)); await tick(); }}
+      }};
       const answer = await (async () => {{ {script} }})();
       document.documentElement.dataset.answer = JSON.stringify(answer);
     }}, 300)</script></body>"""
@@ -144,17 +152,13 @@ def test_filter_sort_and_keys(report, tmp_path):
         tmp_path,
         """const visible = () => [...document.querySelectorAll(".card:not([hidden]) .open")];
         const names = () => visible().map((e) => e.textContent);
-        const set = (id, value, event) => {
-          $(id).value = value;
-          $(id).dispatchEvent(new Event(event));
-        };
         key("/", document.body);
         const focused = document.activeElement.id;
-        set("#filter", "NAME 2", "input"); const filtered = names();
+        await set("#filter", "NAME 2", "input"); const filtered = names();
         key("Escape"); const all = names();
-        const sort = (by) => { set("#sort", by, "change"); return names(); };
-        const sure = sort("confidence"), doubt = sort("doubt");
-        sort("found");
+        const sort = async (by) => { await set("#sort", by, "change"); return names(); };
+        const sure = await sort("confidence"), doubt = await sort("doubt");
+        await sort("found");
         $(".open").focus(); key("ArrowRight");
         const right = document.activeElement.textContent;
         key("End"); const end = document.activeElement.textContent;
@@ -232,3 +236,140 @@ def test_odd_reports_open_without_an_error(tmp_path, settings):
     assert console == []
     assert browser.attribute(dom, "data-ready") == "true"
     assert dom.count('<article class="card"') == settings["n_clusters"]
+
+
+TOLD = {
+    "why": ["4 clusters, counted by the rule splits.", "Chosen without labels: tsp."],
+    "curve": Curve(4, [2, 3, 4, 5, 6], [2.0, 1.0, 0.5, -1.0, -2.0], [5, 3], "splits"),
+    "joins": [(0, 2), (1, 3), (2, 1)],
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Four clusters that know all that a clustering of today knows."""
+    data = report_fakes.fake_report(97, 4, nowhere=5, **TOLD)
+    for cluster in data.clusters:
+        cluster.winner, cluster.runner_up_share, cluster.lift, cluster.voters = "name", 0.2, 2.5, 7
+        cluster.evidence = cluster.members[-4:]
+        cluster.reasons = dict.fromkeys(cluster.doubtful, "between <i>one</i> and another")
+    data.clusters[3].winner = "what was voted"
+    data.clusters[2].runner_up = "something rare"
+    data.copy_of, data.same = np.full(97, -1), np.zeros(97, dtype=bool)
+    data.copy_of[[8, 12]], data.same[8] = 4, True
+    return write_report(data, tmp_path_factory.mktemp("told") / "index.html")
+
+
+def test_the_slider_makes_cards_one_and_parts_them_again(told, tmp_path):
+    answer = do(
+        told,
+        tmp_path,
+        """const look = () => ({
+          names: texts(".card .open"), legend: texts("#legend bdi"),
+          sizes: texts(".card .about > .size").map((text) => parseInt(text)),
+          now: $("#grain-now").textContent, hash: location.hash });
+        const slide = async (n) => { await set("#grain", n, "input", "change"); return look(); };
+        const range = [$("#grain").min, $("#grain").max, $("#grain").checkVisibility()];
+        const opened = look(), three = await slide(3), two = await slide(2);
+        const strips = [...$(".card").querySelectorAll("h4")].map((e) => e.textContent);
+        location.hash = "#map"; await tick(200);
+        const jumped = location.hash;
+        $(".open").click(); await tick();
+        const parts = texts("dialog h3.part bdi");
+        const figures = all("dialog .wall figure").length;
+        $("dialog").close(); await tick();
+        const four = await slide(4);
+        return { range, opened, three, two, jumped, strips, parts, figures, four };""",
+        fragment="#dark&n=3",
+    )
+    assert answer["range"] == ["2", "4", True]
+    assert answer["opened"] == answer["three"]
+    three, two, four = answer["three"], answer["two"], answer["four"]
+    assert three["names"] == ["name 0 and 1 more", "name 1", "name 3", "Fits nowhere"]
+    assert two["names"] == ["name 0 and 1 more", "name 1 and 1 more", "Fits nowhere"]
+    assert four["names"] == ["name 0", "name 1", "name 2", "name 3", "Fits nowhere"]
+    assert [sum(look["sizes"]) for look in (two, three, four)] == [97] * 3
+    assert three["sizes"] == [46, 23, 23, 5]
+    assert all(look["legend"] == look["names"] for look in (two, three, four))
+    assert [look["now"] for look in (two, three, four)] == ["2 of 4", "3 of 4", "4"]
+    assert [look["hash"] for look in (two, three, four)] == ["#dark&n=2", "#dark&n=3", "#map"]
+    assert answer["jumped"] == "#map&n=2"
+    assert answer["strips"] == ["name 0, 23", "name 2, 23"]
+    assert answer["parts"] == ["name 0", "name 2"]
+    assert answer["figures"] == 46
+
+
+def test_a_report_tells_why_and_shows_its_evidence(told, tmp_path):
+    answer = do(
+        told,
+        tmp_path,
+        """const said = texts("#why p"), reason = $(".card .reason").textContent;
+        const chosen = texts("#curve circle.chosen"), next = texts("#curve circle.next");
+        const points = $("#curve polyline").getAttribute("points").split(" ").length;
+        const inside = async (i) => {
+          all(".open")[i].click(); await tick();
+          const wall = "dialog .told ~ .wall";
+          const found = {
+            heading: $("dialog .evidence h3").textContent,
+            said: $("dialog .evidence p").textContent,
+            evidence: all("dialog .evidence img").length, doubts: all("dialog .doubts img").length,
+            reasons: texts("dialog .doubts figcaption span"), stacks: all(`${wall} .stack`).length,
+            marks: texts(`${wall} figcaption span`).sort() };
+          $("dialog").close(); await tick();
+          return found;
+        };
+        const first = await inside(0), fourth = await inside(3);
+        const filter = async (text) => {
+          await set("#filter", text, "input");
+          return [$("#shown").textContent, texts(".card:not([hidden]) .open")];
+        };
+        const rare = await filter("RARE"), none = await filter("no such");
+        await set("#grain", 2, "change");
+        const merged = await filter("rare");
+        key("Enter", $("#filter"));
+        const entered = document.activeElement.textContent;
+        key("Escape", $("#filter"));
+        const cleared = [$("#filter").value, $("#shown").textContent];
+        const told = { said, reason, chosen, next, points, first, fourth };
+        return { ...told, rare, none, merged, entered, cleared };""",
+    )
+    assert answer["said"] == TOLD["why"]
+    assert answer["chosen"] == ["4 clusters: 0.5"]
+    assert answer["next"] == ["3 clusters: 1", "5 clusters: −1"]
+    assert answer["points"] == 5
+    reason = "between <i>one</i> and another"
+    assert answer["reason"] == reason
+    first, fourth = answer["first"], answer["fourth"]
+    assert first["heading"] == "Why this name"
+    assert first["said"] == (
+        "name got 60 % of the votes, 2.5 times as much as in the average cluster; next is other "
+        "with 20 %. 7 images voted for it, these most clearly:"
+    )
+    assert first["evidence"] == 4
+    assert first["doubts"] == 6
+    assert first["reasons"] == [reason] * 6
+    assert first["marks"] == [
+        "copy of photo-000004.jpg",
+        "has 2 near-copies",
+        "near-copy of photo-000004.jpg",
+    ]
+    assert first["stacks"] == 1
+    assert fourth["heading"] == "Named by hand; what the vote said"
+    assert fourth["said"].startswith("what was voted got 60 %")
+    assert answer["rare"] == ["1 of 5", ["name 2"]]
+    assert answer["none"] == ["0 of 5", []]
+    assert answer["merged"] == ["1 of 3", ["name 0 and 1 more"]]
+    assert answer["entered"] == "name 0 and 1 more"
+    assert answer["cleared"] == ["", ""]
+
+
+def test_what_an_old_clustering_does_not_know_is_not_there(report, tmp_path):
+    answer = do(
+        report,
+        tmp_path,
+        """document.querySelector(".open").click(); await tick();
+        const parts = ["#why", ".grain", ".told", ".reason", ".stack"];
+        return parts.filter((part) => $(part)?.checkVisibility());""",
+        fragment="#n=2",
+    )
+    assert answer == []

@@ -3,7 +3,7 @@ const dialog = byId("members");
 const CHUNK = 400;
 const copyOf = new Map(report.copies.map(([own, of, same]) => [own, { of, same }]));
 const copiesOf = new Map();
-for (const { of } of copyOf.values()) copiesOf.set(of, (copiesOf.get(of) ?? 0) + 1);
+for (const { of, same } of copyOf.values()) copiesOf.set(of, [...(copiesOf.get(of) ?? []), same]);
 let cameFrom = null;
 
 function openMembers(node, opener = null) {
@@ -78,7 +78,9 @@ function worthALook(cluster) {
 function repeats(number) {
   const copy = copyOf.get(number);
   if (copy) return `${copy.same ? "copy" : "near-copy"} of ${fileName(report.paths[copy.of])}`;
-  return copiesOf.has(number) ? `has ${plural(copiesOf.get(number), "copy", "copies")}` : "";
+  const own = copiesOf.get(number);
+  if (!own) return "";
+  return `has ${own.every(Boolean) ? plural(own.length, "copy", "copies") : plural(own.length, "near-copy", "near-copies")}`;
 }
 
 function tile(number, remark = "") {
