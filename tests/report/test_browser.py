@@ -62,9 +62,10 @@ def test_the_dark_theme_is_dark(report):
     assert all(browser.share_near(wide, colour) > 0.01 for colour in COLOURS)
 
 
-def test_nothing_is_wider_than_a_narrow_window(report, tmp_path):
+@pytest.mark.parametrize("kind", ["report", "told"])
+def test_nothing_is_wider_than_a_narrow_window(kind, request, tmp_path):
     answer = do(
-        report,
+        request.getfixturevalue(kind),
         tmp_path,
         """$("details.settings").open = true; $("#unreadable details").open = true; await tick();
         const wide = document.documentElement.scrollWidth - innerWidth;

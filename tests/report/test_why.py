@@ -141,7 +141,9 @@ def shown_of(herd, **changes):
 
 
 def test_a_report_holds_the_evidence_and_the_reasons_of_a_clustering(herd):
-    clustering, data = shown_of(herd)
+    naming = {"by": "a model", "texts": "words.txt"}
+    clustering, data = shown_of(herd, config=herd.clustering().config | {"naming": naming})
+    assert data.settings["names"] == "from words.txt, by a model"
     assert len(data.joins) == len(clustering.clusters) - 1
     kept = dict(enumerate(clustering.rows.tolist()))
     for shown in data.clusters:

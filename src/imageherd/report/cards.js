@@ -159,7 +159,7 @@ byId("cards").addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input, select, textarea");
+  const typing = event.target.matches("input:not([type=range]), select, textarea");
   if (event.key === "/" && !typing && !byId("members").open) {
     event.preventDefault();
     byId("filter").focus();

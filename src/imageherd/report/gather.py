@@ -173,13 +173,14 @@ def _settings(clustering: Clustering) -> dict[str, str]:
     how = "counted" if "counted" in config else "given"
     if "parts" in config:
         how = f"merged from {len(config['parts'])}"
+    naming = config.get("naming")
     return {
         "method": config["method"],
         "number of clusters": f"{len(set(config['uids']))} ({how})",
         "features": config["features"],
         "seed": str(config["params"].get("random_state")),
         "clustering": f"{clustering.name} {clustering.version}",
-    }
+    } | ({"names": f"from {naming['texts']}, by {naming['by']}"} if naming else {})
 
 
 def thumbnailer(items: pa.Table, sources: list[FolderSource]) -> Callable[[int, int], bytes | None]:

@@ -13,7 +13,7 @@ function drawCurve({ ks, scores, chosen, runners_up: others, rule }) {
   const [low, high] = [Math.min(...scores), Math.max(...scores)];
   const x = (k) => left + ((k - ks[0]) / (ks[ks.length - 1] - ks[0])) * (width - left - right);
   const y = (score) => top + ((high - score) / (high - low || 1)) * (height - top - bottom);
-  const about = `The rule ${rule ?? ""} tried ${ks[0]} to ${ks[ks.length - 1]} clusters and chose ${chosen}`;
+  const about = `${rule ? `The rule ${rule}` : "What counted"} tried ${ks[0]} to ${ks[ks.length - 1]} clusters and chose ${chosen}`;
   const svg = byId("curve");
   for (const [key, value] of Object.entries({ viewBox: `0 0 ${width} ${height}`, width, height, "aria-label": about })) svg.setAttribute(key, value);
   // Where chance lies inside the curve, it is worth a line.
