@@ -127,6 +127,8 @@ def test_a_curve_is_followed_until_it_first_reaches_0(scores, at):
 def test_next_to_a_threshold_is_the_number_nearest_to_it():
     count = Count(3, (2, 3, 4, 5), (2.0, 1.0, -0.9, -3.0), "splits")
     assert count.reason == "3 clusters: splits 1.00 at 3, next 4 with -0.90"
+    nearest = Count(3, (2, 3, 4), (2.0, 1.0, -0.001), "splits")
+    assert nearest.reason == "3 clusters: splits 1.00 at 3, next 4 with 0.00"
 
 
 def test_the_lowest_wins_where_less_is_better():

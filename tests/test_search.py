@@ -334,6 +334,22 @@ def test_a_path_of_two_sources_is_told_apart_by_row():
     assert position_of(2, np.array([0, 2]), items) == 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("caf\udce9/1.jpg", r"caf\xe9/1.jpg"),
+        (r"caf\xe9/1.jpg", r"caf\xe9/1.jpg"),
+        (r"back\slash.jpg", r"back\\slash.jpg"),
+        (r"back\\slash.jpg", r"back\\slash.jpg"),
+    ],
+)
+def test_a_path_is_found_as_typed_and_as_shown(typed, shown):
+    items = pa.table({"row": [0, 1], "path": ["a.jpg", shown], "status": ["ok", "ok"]})
+    assert position_of(typed, np.array([0, 1]), items) == 1
+    with pytest.raises(ImageherdError, match="No image of the herd has the path"):
+        position_of("no\udce9.jpg", np.array([0, 1]), items)
+
+
 def test_rows_that_a_clustering_lacks_have_no_cluster(herd):
     clustering = herd.clustering()
     (missing,) = set(range(49)) - set(clustering.rows.tolist())

@@ -74,10 +74,10 @@ class Count:
         own = self.scores[self.ks.index(self.n_clusters)]
         k, other = self.runners_up[0]
         # As many digits as tell the two apart.
-        digits = next((d for d in (2, 3, 4) if f"{own:.{d}f}" != f"{other:.{d}f}"), 4)
+        digits = next((d for d in (2, 3, 4) if f"{own:z.{d}f}" != f"{other:z.{d}f}"), 4)
         return (
-            f"{_clusters(self.n_clusters)}: {self.rule} {own:.{digits}f} at {self.n_clusters}, "
-            f"next {k} with {other:.{digits}f}"
+            f"{_clusters(self.n_clusters)}: {self.rule} {own:z.{digits}f} at {self.n_clusters}, "
+            f"next {k} with {other:z.{digits}f}"
         )
 
     def as_dict(self) -> dict[str, Any]:

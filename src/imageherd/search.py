@@ -17,7 +17,7 @@ from imageherd.derived import Features, feature_keys, feature_set
 from imageherd.errors import ImageherdError
 from imageherd.features.items import OK
 from imageherd.features.reading import Job, read_image
-from imageherd.images.folder import FolderSource
+from imageherd.images.folder import FolderSource, display_path
 from imageherd.project import read_project
 from imageherd.search_index import DEPTH
 from imageherd.search_space import Hits, open_space, own_space
@@ -132,7 +132,10 @@ def position_of(item: int | str, rows: NDArray[np.int64], items: pa.Table) -> in
         If there is no such image, or more than one.
     """
     if isinstance(item, str):
-        there = pc.and_(pc.equal(items["path"], item), pc.equal(items["status"], OK))
+        # As shown, or as a shell gives it: bytes that are no text, or a backslash not doubled.
+        shown = display_path(os.fsencode(item))
+        written = pa.array([item if item.isprintable() else shown, shown])
+        there = pc.and_(pc.is_in(items["path"], written), pc.equal(items["status"], OK))
         found = items["row"].filter(there).to_pylist()
         if not found:
             example = items["path"][int(rows[0])].as_py()

@@ -86,7 +86,7 @@ def test_the_greatest_number_tried_is_no_answer(run, blobs):
         (["--rule", "eigngap"], "--rule eigngap is not known. Did you mean eigengap?"),
         (["--figure", "why"], "--figure why does not say a format"),
         (["--figure", "why.txt"], "end it in .png, .svg or .pdf"),
-        (["--k-min", "1"], "--k-min 1"),
+        (["--k-min", "1"], "--k-min 1 is too few; give at least 2."),
         (["--k-min", "9", "--k-max", "5"], "--k-max 5"),
         (["--k-min", "161"], "160 images cannot make 161 clusters"),
         (["--rule", "eigengap", "--name", "default"], "--rule eigengap is of no use with --name"),

@@ -78,9 +78,11 @@ def count(
             raise ImageherdError(
                 f"--figure {shown(figure)} does not say a format; end it in .png, .svg or .pdf."
             )
-        if not 2 <= k_min <= (k_min if k_max is None else k_max):
+        if k_min < 2:
+            raise ImageherdError(f"--k-min {k_min} is too few; give at least 2.")
+        if k_max is not None and k_max < k_min:
             raise ImageherdError(
-                f"--k-min {k_min} and --k-max {k_max} are out of order; at least 2, least first."
+                f"--k-max {k_max} is less than --k-min {k_min}; give a greater one."
             )
 
         from imageherd.herd import Herd

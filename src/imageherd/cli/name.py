@@ -186,7 +186,10 @@ def _explain(
     naming = clustering.config.get("naming", {"by": "the classifier", "texts": "imagenet"})
     value: dict[str, Any] = {"uid": cluster.uid, "name": cluster.name, "naming": naming}
     if cluster.evidence is None or cluster.winner is None or cluster.share is None:
-        screen.line(f"No vote is kept for {cluster.name}: nothing could vote when it was named.")
+        screen.line(
+            f"No vote is kept for {cluster.name}: nothing could vote when it was named, or it "
+            "was named before votes were kept."
+        )
         screen.remark("To let the images vote: imageherd name HERD --anew, or --clip MODEL")
         return {**value, "evidence": []}
     if not cluster.name.startswith(cluster.winner):
