@@ -64,7 +64,7 @@ def assign(
     """
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         if not 0 <= reject < 1:
-            raise ImageherdError(f"--reject {reject} is out of range; give a number from 0 to 1.")
+            raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
         checks.device_name(device)
         checks.existing_herd(herd)
         checks.photos_folder(photos)

@@ -75,7 +75,7 @@ def cluster(
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
-            raise ImageherdError(f"--reject {reject} is out of range; give a number from 0 to 1.")
+            raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
         checks.one_of("--method", method, ("auto", *options.METHODS))
         if method == "auto" and param:
             raise ImageherdError("--param is for one method; auto tries several. Name the method.")
