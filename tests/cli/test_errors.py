@@ -146,7 +146,9 @@ def test_export_wants_to_know_what_to_write(run, made):
 def test_assign_does_not_overwrite_nor_take_nonsense(run, made, photos):
     Path("placed.csv").write_text("mine")
     assert "exists already" in text(run("assign", made.path, photos, "--output", "placed.csv"))
-    assert "out of range; give 0 or more, less than 1" in text(run("assign", made.path, photos, "--reject", "1"))
+    assert "out of range; give 0 or more, less than 1" in text(
+        run("assign", made.path, photos, "--reject", "1")
+    )
     assert made.calls == []
 
 
