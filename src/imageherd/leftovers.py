@@ -69,7 +69,15 @@ def _stale(herd: Path, digests: dict[str, str]) -> Iterator[Path]:
 
 
 def _half_written(herd: Path) -> Iterator[Path]:
-    folders = ("", "neighbors/*/", "checkpoints/", "clusterings/*/", "report/", "search/*/", "texts/")
+    folders = (
+        "",
+        "neighbors/*/",
+        "checkpoints/",
+        "clusterings/*/",
+        "report/",
+        "search/*/",
+        "texts/",
+    )
     for path in (path for folder in folders for path in herd.glob(f"{folder}.*.tmp")):
         if not _TEMPORARY.fullmatch(path.name):
             continue
