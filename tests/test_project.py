@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 
+import filelock
 import pytest
 
 from imageherd.errors import ImageherdError
@@ -67,6 +68,22 @@ def test_a_second_writer_is_kept_out(tmp_path):
         release.set()
         other.join()
     with locked(tmp_path):
+        pass
+
+
+def test_a_herd_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with pytest.raises(ImageherdError, match="cannot be written; change"), locked(tmp_path):
+        pass
+
+
+def test_what_goes_wrong_inside_is_not_taken_for_the_lock(tmp_path):
+    with pytest.raises(PermissionError), locked(tmp_path):
+        raise PermissionError(13, "a photo")
+    with locked(tmp_path), locked(tmp_path):
         pass
 
 

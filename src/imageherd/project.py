@@ -110,18 +110,26 @@ def locked(herd: Path) -> Iterator[None]:
     Raises
     ------
     ImageherdError
-        If another process holds it.
+        If another process holds it, or the herd cannot be written.
     """
     try:
         herd.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(herd / ".lock", timeout=0, is_singleton=True):
-            yield
+        lock = filelock.FileLock(herd / ".lock", timeout=0, is_singleton=True)
+        lock.acquire()
+    except PermissionError as error:
+        raise ImageherdError(
+            f"{herd} cannot be written; change its permissions, or copy it to a folder of yours."
+        ) from error
     except filelock.Timeout as error:
         raise ImageherdError(
             f"Another imageherd is writing {herd}; wait for it to finish."
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise ImageherdError(f"{herd} is a file; a herd is a folder: name another.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def keep(herd: Path, write: Callable[[], object]) -> None:

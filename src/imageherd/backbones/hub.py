@@ -119,7 +119,7 @@ def _download(name: str) -> Path:
         raise ImageherdError(
             f"{name} is not on this machine and the Hugging Face hub cannot be reached: run "
             f"`hf download {name} --local-dir {name.split('/')[-1]}` on a machine with a network, "
-            "copy that folder here and give its path as --backbone."
+            "copy that folder here and give its path instead of the name."
         ) from error
 
 

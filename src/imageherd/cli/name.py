@@ -190,9 +190,13 @@ def _explain(
             f"No vote is kept for {cluster.name}: nothing could vote when it was named, or it "
             "was named before votes were kept."
         )
-        screen.remark("To let the images vote: imageherd name HERD --anew, or --clip MODEL")
+        screen.remark(
+            f"To let the images vote: imageherd name {shown(herd.path)} --anew, or --clip MODEL"
+        )
         return {**value, "evidence": []}
-    if not cluster.name.startswith(cluster.winner):
+    from imageherd.versions import versions_of
+
+    if cluster.uid in versions_of(herd.path, clustering.name).given_names():
         screen.line(f"{cluster.name} is a name given by hand; the images voted for:")
     screen.line(
         f"{cluster.winner}: {cluster.share:.0%} of the votes, {cluster.lift:.1f} times the "
