@@ -287,7 +287,7 @@ def test_offline_and_not_cached_is_one_sentence_that_helps(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "`hf download facebook/dinov2-small --local-dir dinov2-small`" in done.stdout
-    assert "--backbone" in done.stdout
+    assert "give its path instead of the name" in done.stdout
 
 
 def test_a_cached_model_needs_no_network_and_makes_no_noise(tmp_path):
