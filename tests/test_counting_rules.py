@@ -126,9 +126,9 @@ def test_a_curve_is_followed_until_it_first_reaches_0(scores, at):
 
 def test_next_to_a_threshold_is_the_number_nearest_to_it():
     count = Count(3, (2, 3, 4, 5), (2.0, 1.0, -0.9, -3.0), "splits")
-    assert count.reason == "3 clusters: splits 1.00 at 3, next 4 with -0.90"
+    assert count.reason == "3 clusters: splits 1.00 at 3, the last one above 0; next 4 with -0.90"
     nearest = Count(3, (2, 3, 4), (2.0, 1.0, -0.001), "splits")
-    assert nearest.reason == "3 clusters: splits 1.00 at 3, next 4 with 0.00"
+    assert nearest.reason == "3 clusters: splits 1.00 at 3, the last one above 0; next 4 with 0.00"
 
 
 def test_the_lowest_wins_where_less_is_better():
@@ -138,10 +138,10 @@ def test_the_lowest_wins_where_less_is_better():
 def test_peaks_are_runners_up_before_slopes():
     count = Count(4, (2, 3, 4, 5, 6, 7), (0.1, 0.5, 0.6, 0.55, 0.2, 0.3), "silhouette")
     assert count.runners_up == ((7, 0.3), (5, 0.55), (3, 0.5))
-    assert count.reason == "4 clusters: silhouette 0.60 at 4, next 7 with 0.30"
+    assert count.reason == "4 clusters: silhouette 0.60 at 4, the highest; next 7 with 0.30"
     least = Count(3, (2, 3, 4), (9.0, 5.001, 5.002), "coding-length")
     assert least.runners_up[0] == (4, 5.002)
-    assert least.reason == "3 clusters: coding-length 5.001 at 3, next 4 with 5.002"
+    assert least.reason == "3 clusters: coding-length 5.001 at 3, the lowest; next 4 with 5.002"
 
 
 def test_a_count_goes_through_json():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from imageherd.counting_rules import RULES, Evidence, directions
+from imageherd.counting_rules import RULES, Evidence, directions, standing
 from imageherd.counting_splits import unit_rows
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Count:
         digits = next((d for d in (2, 3, 4) if f"{own:z.{d}f}" != f"{other:z.{d}f}"), 4)
         return (
             f"{_clusters(self.n_clusters)}: {self.rule} {own:z.{digits}f} at {self.n_clusters}, "
-            f"next {k} with {other:z.{digits}f}"
+            f"{standing(self.rule, own)}; next {k} with {other:z.{digits}f}"
         )
 
     def as_dict(self) -> dict[str, Any]:

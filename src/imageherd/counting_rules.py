@@ -235,6 +235,14 @@ RULES: dict[str, Rule] = {
 }
 
 
+def standing(rule: str, score: float) -> str:
+    """Say what makes a score of this rule the answer's: "the highest", for one."""
+    read = RULES[rule].read
+    if read is until_0:
+        return "the last one above 0" if score > 0 else "none being above 0"
+    return "the lowest" if read is lowest else "the highest"
+
+
 def directions(X: NDArray[Any], random_state: int) -> Directions:
     """Return unit rows: scaled to length one, at most 50 principal components, scaled again.
 

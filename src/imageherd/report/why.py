@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imageherd.clustering import NOWHERE, Clustering
-from imageherd.counting_rules import RULES, lowest, until_0
+from imageherd.counting_rules import RULES, standing
 from imageherd.report.data import Curve
 from imageherd.review import most_doubtful
 
@@ -74,10 +74,7 @@ def _why_so_many(curve: Curve) -> str:
     if rule not in RULES or curve.chosen not in score or len(score) < 2:
         return f"{curve.chosen} clusters were counted, not given."
     own, others = score[curve.chosen], [k for k in curve.runners_up if k in score]
-    read = RULES[rule].read
-    how = "the lowest" if read is lowest else "the highest"
-    if read is until_0:
-        how = "the last one above 0" if own > 0 else "none being above 0"
+    how = standing(rule, own)
     said = f"{curve.chosen} clusters, counted by the rule {rule}"
     if not others:
         return f"{said}: its score there is {_number(own)}, {how}."
