@@ -62,7 +62,9 @@ def decide_count(
         return int(n_clusters)
     found = count()
     if found.n_clusters < 2:
-        raise ImageherdError("All images look alike: one cluster.")
+        raise ImageherdError(
+            "All images look alike: one cluster, so there is nothing to sort. Add other images."
+        )
     settings["counted"] = found.as_dict()
     return found.n_clusters
 

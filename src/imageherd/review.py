@@ -88,8 +88,7 @@ def _doubts(clustering: Clustering) -> NDArray[np.float64]:
     here = uids != NOWHERE
     at, known = _position_of_copied(clustering)
     apart = known & (uids != uids[at])
-    around = _around(clustering)
-    strangers = np.where(around != uids, 1 - quality.agreement.astype(np.float64), 0.0)
+    strangers = np.where(quality.around != uids, 1 - quality.agreement.astype(np.float64), 0.0)
     p = clustering.probability.astype(np.float64)
     median = np.median(p[here]) if here.any() else 0.0
     least = p[here].min() if here.any() else 0.0
@@ -99,18 +98,6 @@ def _doubts(clustering: Clustering) -> NDArray[np.float64]:
     far = FAR_WEIGHT * np.clip(1 - (1 - outlier) / FAR_SHARE, 0, 1)
     far[~here] = FAR_WEIGHT
     return np.stack([apart * 1.0, strangers * here, unsure * here, far])
-
-
-def _around(clustering: Clustering) -> NDArray[np.int32]:
-    """Return the cluster around each image, by today's uids where clusters were merged since."""
-    assert clustering.quality is not None
-    around = clustering.quality.around
-    parts = getattr(clustering, "parts", None)
-    if parts is None:
-        return around
-    old, at = np.unique(parts, return_index=True)
-    place = np.searchsorted(old, around).clip(max=len(old) - 1)
-    return np.where(old[place] == around, clustering.uids[at][place], around)
 
 
 def _position_of_copied(
@@ -153,7 +140,8 @@ def _reason(clustering: Clustering, i: int, kind: int) -> str:
         other = int(clustering.uids[at[i]])
         return f"a near-copy of it {'is in ' + name(other) if other >= 0 else 'fits nowhere'}"
     if kind == 1:
-        other = int(_around(clustering)[i])
+        assert clustering.quality is not None
+        other = int(clustering.quality.around[i])
         return f"its neighbors {'are in ' + name(other) if other >= 0 else 'fit nowhere'}"
     if kind == 2:
         return f"between {name(own)} and {name(int(clustering.second[i]))}"

@@ -16,6 +16,7 @@ from imageherd.report.plots_style import (
     RULE,
     SECOND,
     add_legend,
+    check_rows,
     new_figure,
     shown,
     styled,
@@ -90,11 +91,7 @@ def singular_values_figure(
     ValueError
         If the lengths differ, or there is no image.
     """
-    if not len(before) == len(after) == len(labels) > 0:
-        raise ValueError(
-            f"before, after and labels have {len(before)}, {len(after)} and {len(labels)} rows; "
-            "give as many of each, at least one."
-        )
+    check_rows(before, after, labels)
     figure = new_figure(3.1, "Singular values, the largest as 1", caption)
     whole, *each = figure.subplots(1, 3, sharey=True)
     ids, counts = np.unique(labels[labels >= 0], return_counts=True)

@@ -12,6 +12,7 @@ from imageherd.report.plots_style import (
     INK,
     SEQUENTIAL,
     WIDTH,
+    check_rows,
     frame,
     new_figure,
     sample,
@@ -71,11 +72,7 @@ def similarity_figure(
     ValueError
         If the lengths differ, or there is no image.
     """
-    if not len(before) == len(after) == len(labels) > 0:
-        raise ValueError(
-            f"before, after and labels have {len(before)}, {len(after)} and {len(labels)} rows; "
-            "give as many of each, at least one."
-        )
+    check_rows(before, after, labels)
     rows = sample(len(labels), max_rows, random_state)
     groups = np.where(labels[rows] < 0, np.iinfo(np.int64).max, labels[rows])
     order = rows[np.argsort(groups, kind="stable")]

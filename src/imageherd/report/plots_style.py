@@ -188,6 +188,15 @@ def frame(axes: Axes) -> None:
     axes.spines[:].set_visible(True)
 
 
+def check_rows(before: NDArray[Any], after: NDArray[Any], labels: NDArray[np.integer]) -> None:
+    """Raise ValueError unless there are as many of each, at least one."""
+    if not len(before) == len(after) == len(labels) > 0:
+        raise ValueError(
+            f"before, after and labels have {len(before)}, {len(after)} and {len(labels)} rows; "
+            "give as many of each, at least one."
+        )
+
+
 def unit_rows(X: NDArray[Any]) -> NDArray[np.float64]:
     """Return X (n, d) with rows of length one; a row of zeros stays so."""
     rows = np.asarray(X, dtype=np.float64)
