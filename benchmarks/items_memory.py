@@ -24,7 +24,7 @@ from imageherd.features.estimate import estimate
 from imageherd.features.items import Items
 from imageherd.features.pipeline import embed_source
 from imageherd.features.writer import Writer
-from imageherd.images.folder import Entry
+from imageherd.images.source import Entry
 
 DIM = 4
 

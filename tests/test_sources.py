@@ -1,4 +1,4 @@
-"""Folders that move, and folders that are gone."""
+"""Sources that move, and sources that are gone."""
 
 import shutil
 
@@ -84,6 +84,6 @@ def test_a_move_that_cannot_be_says_why(herd, mine, tmp_path):
     before = (herd.path / "herd.json").read_bytes()
     with pytest.raises(ImageherdError, match="still holds images, so it has not moved"):
         herd.embed(copy, moved_from=mine)
-    with pytest.raises(ImageherdError, match=rf"is none of the folders .* these are {mine}"):
+    with pytest.raises(ImageherdError, match=rf"is none of the sources .* these are {mine}"):
         herd.embed(copy, moved_from=tmp_path / "typo")
     assert (herd.path / "herd.json").read_bytes() == before

@@ -19,7 +19,7 @@ from imageherd.errors import ImageherdError
 from imageherd.features.items import DELETED, OK
 from imageherd.features.store import SHARD_ROWS, FeatureSet
 from imageherd.files import write_atomically
-from imageherd.images.folder import FolderSource
+from imageherd.images.source import Source
 from imageherd.progress import progress
 from imageherd.review import most_doubtful
 
@@ -30,7 +30,7 @@ LINKS = ("copy", "symlink", "hardlink")
 def export(
     clustering: Clustering,
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
     features: FeatureSet,
     destination: Path,
     *,
@@ -46,7 +46,7 @@ def export(
         What to write.
     items : pyarrow.Table
         The herd's items.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
     features : FeatureSet
         The vectors that go into a Parquet file.
@@ -144,7 +144,7 @@ def _quality_columns(
 def _write_review(
     clustering: Clustering,
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
     destination: Path,
     to: str,
     link: str,
@@ -199,7 +199,7 @@ def _write_parquet(table: pa.Table, features: FeatureSet, file: object) -> None:
 def _write_folders(
     clustering: Clustering,
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
     destination: Path,
     link: str,
     prefixes: dict[int, str] | None = None,

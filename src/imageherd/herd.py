@@ -125,7 +125,7 @@ class Herd:
         Parameters
         ----------
         source : str, Path or Listed
-            A folder of images; it becomes one of the herd's sources.
+            What `imageherd.images.source.open_source` takes; becomes one of the herd's sources.
         backbone : str, default="efficientnet-lite0"
             See `imageherd.backbones.load_backbone`.
         device : str, default="auto"
@@ -133,19 +133,19 @@ class Herd:
         workers : int, optional
             Decoding threads; by default as many as there are cores.
         moved_from : str or Path, optional
-            Where the folder was when it became a source; its images keep their rows, and what has
-            been said of them.
+            Where it was when it became a source; its images keep their rows, and what has been
+            said of them.
 
         Warns
         -----
         UserWarning
             If another source that has images is no longer there.
         """
-        folder = source if isinstance(source, Listed) else Listed(source)
+        listed = source if isinstance(source, Listed) else Listed(source)
         net = self._loaded.pop((backbone, device), None) or load_backbone(backbone, device=device)
         with self._writing():
             return add_source(
-                self.path, self._items, folder, net, backbone, workers, moved_from=moved_from
+                self.path, self._items, listed, net, backbone, workers, moved_from=moved_from
             )
 
     def estimate(
@@ -161,11 +161,11 @@ class Herd:
 
         The backbone is loaded for it and stays so until `embed` has used it.
         """
-        folder = source if isinstance(source, Listed) else Listed(source)
+        listed = source if isinstance(source, Listed) else Listed(source)
         net = self._loaded[backbone, device] = load_backbone(backbone, device=device)
-        index = source_index(self.path, folder, moved_from)
+        index = source_index(self.path, listed, moved_from)
         shards = self.path / "features" / net.key
-        return estimate_embedding(self._items, folder, index, net, shards, workers=workers)
+        return estimate_embedding(self._items, listed, index, net, shards, workers=workers)
 
     # ---- clustering
 
@@ -266,7 +266,7 @@ class Herd:
 
     def assign(
         self,
-        source: str | Path,
+        source: str | Path | Listed,
         *,
         name: str = "default",
         reject: float = 0.01,
@@ -279,8 +279,8 @@ class Herd:
 
         Parameters
         ----------
-        source : str or Path
-            A folder of images; it becomes one of the herd's sources.
+        source : str, Path or Listed
+            As in `embed`.
         name : str, default="default"
             Which clustering.
         reject : float, default=0.01

@@ -17,7 +17,8 @@ from imageherd.derived import Features, feature_keys, feature_set
 from imageherd.errors import ImageherdError
 from imageherd.features.items import OK
 from imageherd.features.reading import Job, read_image
-from imageherd.images.folder import FolderSource, display_path
+from imageherd.images.folder import FolderSource
+from imageherd.images.names import display_path
 from imageherd.project import read_project
 from imageherd.search_index import DEPTH
 from imageherd.search_space import Hits, open_space, own_space

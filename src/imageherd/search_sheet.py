@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from imageherd.errors import ImageherdError
 from imageherd.files import write_atomically
-from imageherd.images.folder import FolderSource, display_path
+from imageherd.images.folder import FolderSource
+from imageherd.images.names import display_path
+from imageherd.images.source import Source
 from imageherd.report.gather import thumbnailer
 from imageherd.report.page import MAX_BYTES
 from imageherd.report.thumbnails import embed
@@ -53,7 +55,7 @@ def write_sheet(
     hits: Hits,
     clusters: Sequence[str | None],
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
     *,
     image: Path | None = None,
     text: str | None = None,
@@ -70,7 +72,7 @@ def write_sheet(
         Name of the cluster of each hit, where it has one.
     items : pyarrow.Table
         The herd's items.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
     image, text : optional
         What was searched for, shown on top; neither for an item, which `hits` knows.

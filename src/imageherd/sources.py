@@ -1,7 +1,8 @@
-"""Where a herd's images are: folders that move, and folders that are gone."""
+"""Where a herd's images are: sources that move, and sources that are gone."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -14,30 +15,31 @@ from imageherd.features.items import DELETED, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.files import write_json
-from imageherd.images.folder import FolderSource
+from imageherd.images.names import display_path
+from imageherd.images.source import Source, shown_uri, source_from_uri
 from imageherd.project import FILE, read_project, register_source, set_features
 
 
-def sources_of(herd: Path) -> list[FolderSource]:
+def sources_of(herd: Path) -> list[Source]:
     """Return the herd's sources, in the order of their indices, there or not."""
-    return [FolderSource.from_uri(uri) for uri in read_project(herd)["sources"]]
+    return [source_from_uri(uri) for uri in read_project(herd)["sources"]]
 
 
-def source_index(herd: Path, folder: Listed, moved_from: str | Path | None = None) -> int:
+def source_index(herd: Path, source: Listed, moved_from: str | Path | None = None) -> int:
     """Return the index a source has, or will have once it is registered or moved.
 
     Parameters
     ----------
     herd : Path
         The herd; need not exist.
-    folder : Listed
+    source : Listed
         The source.
     moved_from : str or Path, optional
         Where it was before.
     """
     known = read_project(herd)["sources"] if (herd / FILE).is_file() else []
-    before = _uri(moved_from) if moved_from is not None else None
-    for uri in (before, folder.uri):
+    before = _uri_of(moved_from, known) if moved_from is not None else None
+    for uri in (before, source.uri):
         if uri in known:
             return int(known.index(uri))
     return len(known)
@@ -46,14 +48,14 @@ def source_index(herd: Path, folder: Listed, moved_from: str | Path | None = Non
 def add_source(
     herd: Path,
     items: Items,
-    folder: Listed,
+    source: Listed,
     net: Backbone,
     backbone: str,
     workers: int | None,
     *,
     moved_from: str | Path | None = None,
 ) -> EmbedSummary:
-    """Make a folder one of the herd's sources and embed what is new in it; the lock must be held.
+    """Make `source` one of the herd's sources and embed what is new in it; the lock must be held.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def add_source(
         The herd.
     items : Items
         Its images.
-    folder : Listed
+    source : Listed
         The source.
     net : Backbone
         What embeds.
@@ -70,24 +72,25 @@ def add_source(
     workers : int or None
         Decoding threads.
     moved_from : str or Path, optional
-        Where the folder was before.
+        Where it was before.
     """
-    folder.scan()  # a folder without images raises here, and does not become a source
+    source.scan()  # one without images raises here, and does not become a source
     if moved_from is not None:
-        move_source(herd, items, folder, moved_from)
-    index = register_source(herd, folder.uri)
+        move_source(herd, items, source, moved_from)
+    index = register_source(herd, source.uri)
     shards = herd / "features" / net.key
-    summary = embed_source(items, folder, index, net, shards, workers=workers)
+    summary = embed_source(items, source, index, net, shards, workers=workers)
     set_features(herd, net.key, backbone)
-    warn_of_gone_sources(herd, items, folder)
+    warn_of_gone_sources(herd, items, source)
     return summary
 
 
-def move_source(herd: Path, items: Items, folder: Listed, moved_from: str | Path) -> None:
-    """Let the images of the source `moved_from` be looked for in `folder` from now on.
+def move_source(herd: Path, items: Items, source: Listed, moved_from: str | Path) -> None:
+    """Let the images of the source `moved_from` be looked for in `source` from now on.
 
-    Their rows stay what they are. Rows that `folder` has as a source of its own, of a run that knew
-    nothing of the move, are marked deleted. Done already, it does nothing. The herd's lock must be
+    Their rows stay what they are, and so they do where a folder has become an archive of the same
+    paths. Rows that `source` has as one of its own, of a run that knew nothing of the move, are
+    marked deleted. Done already, it does nothing. The herd's lock must be
     held.
 
     Raises
@@ -96,49 +99,53 @@ def move_source(herd: Path, items: Items, folder: Listed, moved_from: str | Path
         If `moved_from` is no source of the herd, or still holds images.
     """
     project = read_project(herd)
-    known, before = project["sources"], _uri(moved_from)
+    known = project["sources"]
+    before = _uri_of(moved_from, known)
     live = _live(items, len(known))
-    if before not in known or (folder.uri in known and not live[known.index(before)]):
-        if folder.uri in known:
+    if before is None or (source.uri in known and not live[known.index(before)]):
+        if source.uri in known:
             return
-        there = ", ".join(uri.partition(":")[2] for uri in known)
+        there = ", ".join(map(shown_uri, known))
         raise ImageherdError(
-            f"{moved_from} is none of the folders that {herd} was made from; these are {there}."
+            f"{moved_from} is none of the sources that {herd} was made from; these are {there}."
         )
-    if _has_images(Path(moved_from)):
+    if _has_images(source_from_uri(before)):
         raise ImageherdError(
-            f"{moved_from} still holds images, so it has not moved. To have both folders in {herd} "
-            "say nothing of a move."
+            f"{moved_from} still holds images, so it has not moved. To have both in {herd} say "
+            "nothing of a move."
         )
     old = known.index(before)
-    known[old] = folder.uri
-    if folder.uri in known[:old] + known[old + 1 :]:
-        new = next(i for i, uri in enumerate(known) if uri == folder.uri and i != old)
+    known[old] = source.uri
+    if source.uri in known[:old] + known[old + 1 :]:
+        new = next(i for i, uri in enumerate(known) if uri == source.uri and i != old)
         table = items.table()
         ours = pc.and_(pc.equal(table["source"], new), pc.not_equal(table["status"], DELETED))
         for row in table["row"].filter(ours).to_pylist():
-            items.change(row, status=DELETED, reason="the same file has a row of its old folder")
+            items.change(row, status=DELETED, reason="the same image has a row of its old source")
         # Before the sources: a run killed in between finds everything still to be done.
         items.save()
         known[new] = before
     write_json(herd / FILE, project)
 
 
-def warn_of_gone_sources(herd: Path, items: Items, folder: Listed) -> None:
-    """Warn of other sources than `folder` that have images but are no longer there."""
-    sources = sources_of(herd)
-    for source, n in zip(sources, _live(items, len(sources)), strict=True):
-        if n and source.uri != folder.uri and not source.root.is_dir():
-            root = source.uri.partition(":")[2]
+def warn_of_gone_sources(herd: Path, items: Items, source: Listed) -> None:
+    """Warn of other sources than `source` that have images but are no longer there."""
+    known = sources_of(herd)
+    for other, n in zip(known, _live(items, len(known)), strict=True):
+        if n and other.uri != source.uri and not other.is_there():
+            where = shown_uri(other.uri)
             warnings.warn(
-                f"{root} is no longer there; its images, {n:,} of them, stay in the herd. If the "
-                f"folder has moved: imageherd embed NEW --herd {herd} --moved-from {root}",
+                f"{where} is no longer there; its images, {n:,} of them, stay in the herd. If it "
+                f"has moved: imageherd embed NEW --herd {herd} --moved-from {where}",
                 stacklevel=1,
             )
 
 
-def _uri(root: str | Path) -> str:
-    return FolderSource(root, must_exist=False).uri
+def _uri_of(where: str | Path, known: list[str]) -> str | None:
+    """Return the known URI of what is or was there: what is gone no longer tells its kind."""
+    text = os.fspath(where)
+    there = (display_path(os.fsencode(os.path.abspath(text))), text)  # noqa: PTH100
+    return next((uri for uri in known if shown_uri(uri) in there), None)
 
 
 def _live(items: Items, n_sources: int) -> list[int]:
@@ -148,8 +155,8 @@ def _live(items: Items, n_sources: int) -> list[int]:
     return counts
 
 
-def _has_images(root: Path) -> bool:
+def _has_images(source: Source) -> bool:
     try:
-        return bool(FolderSource(root).scan())
+        return bool(source.scan())
     except ImageherdError:
         return False

@@ -96,7 +96,7 @@ def test_the_images_of_two_folders_of_one_name_are_not_mixed_unasked(run, herd, 
     assert read_project(tmp_path / "photos.herd")["sources"]
     result = run("sort", photos)
     assert result.exit_code == 2
-    assert "holds the images of another folder (/other/photos)" in text(result)
+    assert "holds the images of another source (/other/photos)" in text(result)
     assert run("sort", photos, "--herd", "photos.herd").exit_code == 0
 
 

@@ -17,7 +17,7 @@ from imageherd.features.items import Items
 from imageherd.features.pipeline import embed_source
 from imageherd.features.store import FeatureSet
 from imageherd.images.decode import UnreadableImageError, decode
-from imageherd.images.folder import Entry
+from imageherd.images.source import Entry
 
 SIDE = 4
 PART_ROWS = 5

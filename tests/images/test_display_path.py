@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imageherd.errors import ImageherdError
-from imageherd.images.folder import display_path, key_from_display
+from imageherd.images.names import display_path, key_from_display
 
 
 @given(st.binary(max_size=60))

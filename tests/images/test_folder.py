@@ -14,13 +14,9 @@ import pytest
 from imageherd.errors import ImageherdError
 from imageherd.images import folder as folder_module
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.folder import (
-    EXTENSIONS,
-    Entry,
-    FolderSource,
-    display_path,
-    key_from_display,
-)
+from imageherd.images.folder import FolderSource
+from imageherd.images.names import EXTENSIONS, display_path, key_from_display
+from imageherd.images.source import Entry
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX file names and pipes")
 

@@ -29,9 +29,7 @@ NOWHERE = -1
 
 def assign(
     herd: options.HerdArgument,
-    photos: Annotated[
-        Path, typer.Argument(metavar="PHOTOS", help="The folder with the new images.")
-    ],
+    source: options.SourceArgument,
     reject: Annotated[
         float,
         typer.Option(
@@ -67,16 +65,18 @@ def assign(
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
         checks.device_name(device)
         checks.existing_herd(herd)
-        checks.photos_folder(photos)
+        new = checks.source(source)
         if output is not None and output.exists():
             raise ImageherdError(f"{shown(output)} exists already; name another file.")
+
+        checks.say_source(screen, source, new)
 
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
 
         resolve_device(device)
         kept = Herd(herd)
-        found = kept.assign(photos, name=name, reject=reject, device=device, workers=workers)
+        found = kept.assign(new, name=name, reject=reject, device=device, workers=workers)
         names = kept.clustering(name).names()
         paths = kept.items()["path"].take(found.rows).to_pylist()
         placed = [

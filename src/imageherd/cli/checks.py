@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imageherd.cli.screen import shown
+from imageherd.cli.screen import Screen, counted, shown
 from imageherd.errors import ImageherdError
 from imageherd.project import is_herd
 
+if TYPE_CHECKING:
+    from imageherd.features.listing import Listed
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_BRACES = re.compile(r"\{[^}]*\}")
+_ENDINGS = re.compile(
+    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|csv|tsv|npy|npz)$", re.IGNORECASE
+)
 
 
 def one_of(option: str, value: str, allowed: Iterable[str]) -> str:
@@ -108,22 +116,32 @@ def _check_known(method: str, found: dict[str, Any]) -> None:
             )
 
 
-def photos_folder(path: Path) -> Path:
-    """Return `path` if it is a folder that may hold images, else say why not."""
-    if not path.exists():
-        raise ImageherdError(f"{shown(path)} does not exist; give the folder your images are in.")
-    if not path.is_dir():
-        raise ImageherdError(
-            f"{shown(path)} is a file; give the folder it is in: {shown(path.parent)}"
-        )
+def source(given: str) -> Listed:
+    """Open what images are to be taken from; if it is a herd, say what to do with that."""
+    path = Path(given)
     if is_herd(path):
         raise ImageherdError(
-            f"{shown(path)} is a herd, not a folder of images. To cluster it anew: "
-            f"imageherd cluster {shown(path)}"
+            f"{shown(given)} is a herd, not a folder of images. To cluster it anew: "
+            f"imageherd cluster {shown(given)}"
         )
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise ImageherdError(f"{shown(path)} may not be read: permission denied.")
-    return path
+    from imageherd.features.listing import Listed
+
+    return Listed(given)
+
+
+def say_source(screen: Screen, given: str, found: Listed) -> int:
+    """Say in one line what the source was taken for; returns how many images it seems to hold."""
+    entries = found.scan()
+    n_bad = sum(1 for entry in entries if entry.reason)
+    if len(entries) == n_bad:
+        raise ImageherdError(
+            f"{shown(given)} holds no image that can be read, only {counted(n_bad, 'file')} that "
+            f"cannot, such as {found.shown(entries[0].key)}: {entries[0].reason}."
+        )
+    readable = len(entries) - n_bad
+    besides = f", and {counted(n_bad, 'file')} that cannot be read" if n_bad else ""
+    screen.remark(f"{counted(readable, 'image')} in {shown(given)}, {found.description}{besides}.")
+    return readable
 
 
 def existing_herd(path: Path) -> Path:
@@ -142,14 +160,24 @@ def existing_herd(path: Path) -> Path:
     raise ImageherdError(f"{shown(path)} {what}. To make a herd: imageherd sort PHOTOS")
 
 
-def default_herd(photos: Path) -> Path:
-    """Return where the herd of a folder is kept by default: ``<its name>.herd``, here."""
-    return Path(f"{photos.resolve().name or 'images'}.herd")
+def default_herd(given: str | Path) -> Path:
+    """Return where the herd of a source is kept by default: ``<its name>.herd``, here.
+
+    The name of a folder as it is; that of a file, there or gone, without the endings of archives
+    and tables and without what stands in braces.
+    """
+    path = Path(given)
+    name = path.resolve().name
+    if not path.is_dir():
+        name = _ENDINGS.sub("", _BRACES.sub("", name)).rstrip("-_. ")
+    return Path(f"{name or 'images'}.herd")
 
 
-def new_or_own_herd(herd: Path | None, photos: Path, moved_from: Path | None = None) -> Path:
-    """Return where to keep the herd of `photos`, refusing to mix it with something else."""
-    path = herd or default_herd(moved_from or photos)
+def new_or_own_herd(
+    herd: Path | None, given: str, found: Listed, moved_from: Path | None = None
+) -> Path:
+    """Return where to keep the herd of a source, refusing to mix it with something else."""
+    path = herd or default_herd(moved_from or given)
     if moved_from is not None and not is_herd(path):
         raise ImageherdError(
             f"{shown(path)} is not a herd, so nothing in it has moved from {shown(moved_from)}; "
@@ -161,20 +189,25 @@ def new_or_own_herd(herd: Path | None, photos: Path, moved_from: Path | None = N
         )
     if path.exists() and not path.is_dir():
         raise ImageherdError(f"{shown(path)} is a file; name another place with --herd.")
-    if herd is None and is_herd(path):
-        from imageherd.images.folder import FolderSource
-        from imageherd.project import read_project
-
-        sources = read_project(path)["sources"]
-        if sources and moved_from is None and FolderSource(photos).uri not in sources:
-            there = ", ".join(uri.partition(":")[2] for uri in sources)
-            gone = [s.root for s in map(FolderSource.from_uri, sources) if not s.root.is_dir()]
-            moved = f" If they are the same, moved: --moved-from {shown(gone[0])}" if gone else ""
-            raise ImageherdError(
-                f"{shown(path)} holds the images of another folder ({there}). To add these to it "
-                f"say --herd {shown(path)}; to keep them apart name another.{moved}"
-            )
+    if herd is None and moved_from is None and is_herd(path):
+        _refuse_another_source(path, found)
     return path
+
+
+def _refuse_another_source(herd: Path, found: Listed) -> None:
+    from imageherd.images.source import shown_uri
+    from imageherd.sources import sources_of
+
+    sources = sources_of(herd)
+    if not sources or found.uri in [source.uri for source in sources]:
+        return
+    there = ", ".join(shown_uri(source.uri) for source in sources)
+    gone = [shown_uri(source.uri) for source in sources if not source.is_there()]
+    moved = f" If they are the same, moved: --moved-from {gone[0]}" if gone else ""
+    raise ImageherdError(
+        f"{shown(herd)} holds the images of another source ({there}). To add these to it say "
+        f"--herd {shown(herd)}; to keep them apart name another.{moved}"
+    )
 
 
 def _is_unborn(path: Path) -> bool:

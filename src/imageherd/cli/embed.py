@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from imageherd.cli import checks, options, tables
 from imageherd.cli.screen import duration, shown
@@ -14,13 +11,12 @@ from imageherd.cli.session import running
 EXAMPLES = """\b
 Examples:
   imageherd embed holiday/
+  imageherd embed holiday.zip
   imageherd embed holiday/ --herd holiday.herd --backbone facebook/dinov2-small"""
 
 
 def embed(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The folder with the images, and its folders.")
-    ],
+    source: options.SourceArgument,
     herd: options.HerdOption = None,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
     moved_from: options.MovedFrom = None,
@@ -37,21 +33,20 @@ def embed(
     home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         checks.device_name(device)
-        checks.photos_folder(source)
-        checks.new_or_own_herd(herd, source, moved_from)
+        found = checks.source(source)
+        checks.new_or_own_herd(herd, source, found, moved_from)
+        checks.say_source(screen, source, found)
 
         from imageherd.device import resolve_device
-        from imageherd.features.listing import Listed
         from imageherd.herd import Herd
 
         resolve_device(device)
         kept = Herd(home)
-        folder = Listed(source)
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
-        seconds = kept.estimate(folder, moved_from=moved_from, **how)
+        seconds = kept.estimate(found, moved_from=moved_from, **how)
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds)}.")
-        summary = kept.embed(folder, moved_from=moved_from, **how)
+        summary = kept.embed(found, moved_from=moved_from, **how)
         screen.remark(tables.embed_line(summary))
         bad = tables.unreadable(kept.items())
         tables.unreadable_lines(screen, bad)

@@ -20,13 +20,21 @@ HerdArgument = Annotated[
     Path,
     typer.Argument(metavar="HERD", help="The herd: the folder that sort or embed made."),
 ]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Where the images are: a folder, with the folders in it, or an archive (.tar, .zip).",
+        show_default=False,
+    ),
+]
 HerdOption = Annotated[
     Path | None,
     typer.Option(
         "--herd",
         metavar="DIR",
         help="Where the herd is kept.",
-        show_default="NAME.herd here, for a folder NAME",
+        show_default="NAME.herd here, for a source NAME",
     ),
 ]
 Method = Annotated[
@@ -75,7 +83,7 @@ MovedFrom = Annotated[
     typer.Option(
         "--moved-from",
         metavar="OLD",
-        help="Where this folder was when the herd was made; its images keep their clusters.",
+        help="Where SOURCE was when the herd was made; its images keep their clusters.",
         show_default=False,
     ),
 ]

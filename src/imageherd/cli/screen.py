@@ -100,7 +100,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     if text.isprintable():
         return text
-    from imageherd.images.folder import display_path
+    from imageherd.images.names import display_path
 
     return display_path(os.fsencode(text))
 

@@ -1,4 +1,4 @@
-"""``imageherd sort``: the whole way, from a folder to a report."""
+"""``imageherd sort``: the whole way, from a pile of images to a report."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import typer
 from imageherd.cli import checks, options, tables
 from imageherd.cli.cluster import KeepDuplicates, of_copies
 from imageherd.cli.count import why
-from imageherd.cli.screen import Screen, counted, duration, shown
+from imageherd.cli.screen import Screen, duration, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
 from imageherd.project import is_herd
 
 if TYPE_CHECKING:
     from imageherd.clustering import Clustering
-    from imageherd.features.listing import Listed
     from imageherd.herd import Herd
 
 EXAMPLES = """\b
 Examples:
   imageherd sort holiday/
+  imageherd sort holiday.zip
   imageherd sort holiday/ --n-clusters 12 --open
   imageherd sort holiday/ --herd work/holiday.herd --method temi --device cuda"""
 
@@ -33,9 +33,7 @@ CLUSTERING = "default"
 
 
 def sort(
-    photos: Annotated[
-        Path, typer.Argument(metavar="PHOTOS", help="The folder with the images, and its folders.")
-    ],
+    source: options.SourceArgument,
     herd: options.HerdOption = None,
     n_clusters: options.NClusters = "auto",
     method: options.Method = options.DEFAULT_METHOD,
@@ -55,23 +53,19 @@ def sort(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Sort a folder of images: embed, count, cluster, name, report.
+    """Sort a pile of images: embed, count, cluster, name, report.
 
     Run again, it does only what is missing: new images are added, the rest is kept.
     """
-    home = herd or checks.default_herd(moved_from or photos)
+    home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         started = time.monotonic()
         wanted = checks.cluster_count(n_clusters)
         checks.one_of("--method", method, options.METHODS)
         checks.device_name(device)
-        checks.photos_folder(photos)
-        checks.new_or_own_herd(herd, photos, moved_from)
-
-        from imageherd.features.listing import Listed
-
-        folder = Listed(photos)
-        n_found = _count_images(folder, photos, screen)
+        found = checks.source(source)
+        checks.new_or_own_herd(herd, source, found, moved_from)
+        n_found = checks.say_source(screen, source, found)
         if not is_herd(home):
             checks.fits(wanted, n_found)
 
@@ -81,14 +75,14 @@ def sort(
         resolve_device(device)
         kept = Herd(home)
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
-        seconds = kept.estimate(folder, moved_from=moved_from, **how)
+        seconds = kept.estimate(found, moved_from=moved_from, **how)
         screen.remark(_forecast(seconds, n_found))
-        summary = kept.embed(folder, moved_from=moved_from, **how)
+        summary = kept.embed(found, moved_from=moved_from, **how)
         bad = tables.unreadable(kept.items())
         if summary.n_unreadable == summary.n_images:
             tables.unreadable_lines(screen, bad)
             raise ImageherdError(
-                f"None of the {summary.n_images:,} files in {shown(photos)} can be read."
+                f"None of the {summary.n_images:,} files in {shown(source)} can be read."
             )
         clustering = _fitting_clustering(kept, method, wanted, seed, keep_duplicates)
         if clustering is None:
@@ -127,20 +121,6 @@ def sort(
                 "seconds": time.monotonic() - started,
             }
         )
-
-
-def _count_images(folder: Listed, photos: Path, screen: Screen) -> int:
-    entries = folder.scan()
-    n_bad = sum(1 for entry in entries if entry.reason)
-    if len(entries) == n_bad:
-        raise ImageherdError(
-            f"{shown(photos)} holds no image"
-            + (f" that can be read, only {counted(n_bad, 'file')} that cannot." if n_bad else ".")
-        )
-    readable = len(entries) - n_bad
-    besides = f", and {counted(n_bad, 'file')} that cannot be read" if n_bad else ""
-    screen.remark(f"{counted(readable, 'image')} in {shown(photos)}{besides}.")
-    return readable
 
 
 def _forecast(embedding: float, n_images: int) -> str:

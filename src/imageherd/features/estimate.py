@@ -13,13 +13,12 @@ from imageherd.cores import usable_cores
 from imageherd.features.items import UNREADABLE, Items
 from imageherd.features.known import RowsOfEntries
 from imageherd.features.reading import Job, read_image
-from imageherd.features.register import Source
 from imageherd.features.store import MANIFEST, present_mask, read_manifest
-from imageherd.images.folder import display_path
+from imageherd.images.names import display_path
 
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
-    from imageherd.images.folder import Entry
+    from imageherd.images.source import Entry, Source
 
 _IMAGES = 8
 _SECONDS = 0.6

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imageherd.features.items import DELETED
 
 if TYPE_CHECKING:
-    from imageherd.images.folder import Entry
+    from imageherd.images.source import Entry
 
 _SOME = 65_536
 

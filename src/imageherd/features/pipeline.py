@@ -26,12 +26,13 @@ from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
 from imageherd.features.known import RowOfContent
 from imageherd.features.prefetch import map_ahead
 from imageherd.features.reading import Job, Read, read_image
-from imageherd.features.register import Source, register
+from imageherd.features.register import register
 from imageherd.features.writer import Block, Writer
 from imageherd.progress import Advance, progress
 
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
+    from imageherd.images.source import Source
 
 CHANGED = "changed while it was being read; the next run takes it up"
 NOT_FINITE = "the backbone's features of it are not finite numbers"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imageherd.features.register import Source
 from imageherd.images.decode import UnreadableImageError, decode
 
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
+    from imageherd.images.source import Source
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,27 +20,15 @@ from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
 from imageherd.features.known import RowsOfEntries
 from imageherd.features.prefetch import map_ahead
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.folder import display_path
+from imageherd.images.names import display_path
 from imageherd.progress import progress
 
 if TYPE_CHECKING:
-    from imageherd.images.folder import Entry
+    from imageherd.images.source import Entry, Source
 
 GONE = "no longer in the source"
 # New rows turned into a table at the same time: their lists of objects are short-lived.
 AT_ONCE = 65_536
-
-
-class Source(Protocol):
-    """Where images come from: what the pipeline asks of a folder or an archive."""
-
-    def scan(self) -> Sequence[Entry]:
-        """List what is there, sorted by key."""
-        ...
-
-    def read(self, key: bytes) -> bytes:
-        """Return the bytes of one image; raises UnreadableImageError."""
-        ...
 
 
 @dataclass
@@ -64,7 +52,7 @@ def register(items: Items, source: Source, source_index: int, *, workers: int) -
     items : Items
         Changed and saved.
     source : Source
-        The source, such as a `FolderSource`.
+        The source.
     source_index : int
         The source's number within the herd.
     workers : int

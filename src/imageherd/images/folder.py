@@ -5,27 +5,20 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-import re
 import stat
-import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
-
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
-    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"),
+from imageherd.images.names import (
+    EXTENSIONS,
+    display_path,
+    has_image_name,
+    is_skipped,
+    key_from_display,
 )
-"""File names that are taken for images, in any mixture of capitals."""
+from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
 
-MAX_FILE_BYTES = 1 << 30
-"""A file is read whole into memory; one larger than this is refused."""
-
-_EXTENSIONS = frozenset(os.fsencode(extension) for extension in EXTENSIONS)
-# What Macs, Windows and Synology stations leave beside photographs: copies and thumbnails.
-_SKIPPED = frozenset([b"__macosx", b"thumbs", b"@eadir", b"$recycle.bin"])
 _REASONS = {
     errno.ENOENT: "no such file, or a link to nothing",
     errno.ELOOP: "a link that leads back to itself",
@@ -36,30 +29,6 @@ _REASONS = {
     errno.ENAMETOOLONG: "its name is too long",
 }
 _SCHEME = "folder:"
-_ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2}|)")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image file as the scan saw it.
-
-    Attributes
-    ----------
-    key : bytes
-        Path below the folder's root, "/" between the parts, as the file system has it: not
-        necessarily UTF-8.
-    size : int
-        Bytes; 0 if it is not a file.
-    mtime_ns : int
-        When the contents last changed, in nanoseconds since 1970; 0 if it is not a file.
-    reason : str, default=""
-        Why it cannot be read, where that is known without reading it.
-    """
-
-    key: bytes
-    size: int
-    mtime_ns: int
-    reason: str = ""
 
 
 class FolderSource:
@@ -78,6 +47,8 @@ class FolderSource:
         The folder's absolute path; links in it are kept.
     uri : str
         "folder:" and the display form of `root` (see `display_path`).
+    name, description : str
+        The folder's own name; "a folder".
 
     Raises
     ------
@@ -85,12 +56,20 @@ class FolderSource:
         If there is no such folder, it is a file, or it is a herd.
     """
 
+    description = "a folder"
+
     def __init__(self, root: str | Path, *, must_exist: bool = True) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100
         self._shown = display_path(os.fsencode(self.root.as_posix()))
         self.uri = _SCHEME + self._shown
+        self.name = self.root.name
         if must_exist:
             self._check()
+
+    @staticmethod
+    def takes(given: Given) -> bool:
+        """Whether it is a folder."""
+        return given.is_folder
 
     @classmethod
     def from_uri(cls, uri: str) -> FolderSource:
@@ -136,7 +115,7 @@ class FolderSource:
                     continue
                 visited.add(identity)
                 with os.scandir(folder) as listing:
-                    children = [child for child in listing if not _is_skipped(child.name)]
+                    children = [child for child in listing if not is_skipped(child.name)]
             except OSError as error:
                 if not key:
                     raise ImageherdError(
@@ -146,7 +125,7 @@ class FolderSource:
                 continue
             for child in children:
                 child_key = key + b"/" + child.name if key else child.name
-                if _has_image_name(child.name):
+                if has_image_name(child.name):
                     found[child_key] = _entry(child_key, child)
                 if _is_folder(child):
                     heapq.heappush(folders, (n_links + child.is_symlink(), child_key))
@@ -160,6 +139,14 @@ class FolderSource:
     def path(self, key: bytes) -> Path:
         """Return the path of the file with this key."""
         return self.root / os.fsdecode(key)
+
+    def shown(self, key: bytes) -> str:
+        """Return the display form of that path."""
+        return display_path(os.fsencode(self.path(key).as_posix()))
+
+    def is_there(self) -> bool:
+        """Whether the folder is there."""
+        return self.root.is_dir()
 
     def read(self, key: bytes) -> bytes:
         """Read the file with this key.
@@ -192,46 +179,6 @@ class FolderSource:
             raise ImageherdError(f"{self._shown} is a file; give the folder that holds the images.")
         if _is_herd(os.fsencode(self.root.name)):
             raise ImageherdError(f"{self._shown} is a herd; give the folder that holds the images.")
-
-
-def display_path(key: bytes) -> str:
-    r"""Write a path as text from which `key_from_display` gets the same bytes.
-
-    Valid UTF-8 stays as it is; bytes that are not, control characters and line separators are
-    written ``\xNN``, a backslash is doubled.
-    """
-    text = key.decode("utf-8", "surrogateescape")
-    return "".join(_shown_character(character) for character in text)
-
-
-def key_from_display(text: str) -> bytes:
-    r"""Get back the bytes of a path from its display form.
-
-    Raises
-    ------
-    ImageherdError
-        If a backslash is neither doubled nor the start of ``\xNN``.
-    """
-
-    def original(match: re.Match[str]) -> str:
-        escape = match[1]
-        if not escape:
-            raise ImageherdError(
-                f"{text!r} is no path as imageherd shows it: a backslash has to be written \\\\."
-            )
-        # Latin-1 puts one byte into one character; what is not escaped goes there byte by byte.
-        return "\\" if escape == "\\" else chr(int(escape[1:], 16))
-
-    as_latin = text.encode("utf-8", "surrogateescape").decode("latin-1")
-    return _ESCAPE.sub(original, as_latin).encode("latin-1")
-
-
-def _shown_character(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-        return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
-    return character
 
 
 def _entry(key: bytes, child: os.DirEntry[bytes]) -> Entry:
@@ -275,14 +222,6 @@ def _is_folder(child: os.DirEntry[bytes]) -> bool:
 
 def _is_herd(path: bytes) -> bool:
     return path.lower().endswith(b".herd")
-
-
-def _is_skipped(name: bytes) -> bool:
-    return name.startswith(b".") or name.lower() in _SKIPPED
-
-
-def _has_image_name(name: bytes) -> bool:
-    return os.path.splitext(name)[1].lower() in _EXTENSIONS  # noqa: PTH122
 
 
 def _identity(folder: bytes) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from imageherd.counting import Count, count_by_head, count_clusters
 from imageherd.counting_rules import RULES
 from imageherd.derived import Features, kept_map
 from imageherd.errors import ImageherdError
-from imageherd.images.folder import FolderSource
+from imageherd.images.source import Source
 from imageherd.metrics import confusion
 from imageherd.progress import progress
 from imageherd.report import plots
@@ -59,7 +59,7 @@ def write_figures(
     clustering: Clustering,
     data: Features,
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
     *,
     labels: str | Path | None = None,
     format: str = "png",
@@ -79,7 +79,7 @@ def write_figures(
         The features it was made on.
     items : pyarrow.Table
         The herd's items.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
     labels : str or Path, optional
         A CSV with the columns path and label, or "folder": the name of each image's folder. The

@@ -15,7 +15,7 @@ from PIL import ImageOps
 from imageherd.clustering import NOWHERE, Cluster, Clustering, by_centrality
 from imageherd.features.items import UNREADABLE
 from imageherd.images.decode import UnreadableImageError, decode
-from imageherd.images.folder import FolderSource
+from imageherd.images.source import Source
 from imageherd.report.data import ReportCluster, ReportData
 from imageherd.report.why import copies, curve_of, doubts, joins, sentences
 
@@ -30,7 +30,7 @@ def gather(
     X: NDArray[np.float32],
     xy: NDArray[np.float32],
     items: pa.Table,
-    sources: list[FolderSource],
+    sources: list[Source],
 ) -> ReportData:
     """Gather what the report of `clustering` shows.
 
@@ -42,7 +42,7 @@ def gather(
         The herd's features and their map.
     items : pyarrow.Table
         The herd's items.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
     """
     _, at, here = np.intersect1d(rows, clustering.rows, return_indices=True)
@@ -84,7 +84,7 @@ def gather(
     if n_copies or n_near:
         counts |= {"copies": n_copies, "near-copies": n_near}
     return ReportData(
-        title=", ".join(sources[i].root.name for i in pc.unique(shown["source"]).to_pylist()),
+        title=", ".join(sources[i].name for i in pc.unique(shown["source"]).to_pylist()),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=_settings(clustering),
         counts=counts,
@@ -183,14 +183,14 @@ def _settings(clustering: Clustering) -> dict[str, str]:
     } | ({"names": f"from {naming['texts']}, by {naming['by']}"} if naming else {})
 
 
-def thumbnailer(items: pa.Table, sources: list[FolderSource]) -> Callable[[int, int], bytes | None]:
+def thumbnailer(items: pa.Table, sources: list[Source]) -> Callable[[int, int], bytes | None]:
     """Return the function that makes thumbnails: long side `px`, nothing longer than 3:2.
 
     Parameters
     ----------
     items : pyarrow.Table
         With the columns key and source.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
 
     Returns

@@ -18,7 +18,7 @@ from imageherd.errors import ImageherdError
 from imageherd.evaluation import read_labels
 from imageherd.heads.base import Head
 from imageherd.images.decode import UnreadableImageError, decode
-from imageherd.images.folder import FolderSource
+from imageherd.images.source import Source
 from imageherd.neighbors import knn_graph
 from imageherd.report.plots import Picture
 from imageherd.report.plots_style import sample
@@ -49,7 +49,7 @@ class Material:
         The features it was made on.
     items : pyarrow.Table
         The herd's items.
-    sources : list of FolderSource
+    sources : list of Source
         Where the images are.
     labels : str, Path or None
         Labels that a person has, as `imageherd.evaluation.read_labels` takes them.
@@ -65,7 +65,7 @@ class Material:
     clustering: Clustering
     data: Features
     items: pa.Table
-    sources: list[FolderSource]
+    sources: list[Source]
     labels: str | Path | None
     random_state: int
     rows: NDArray[np.int64] = field(init=False)
@@ -180,7 +180,7 @@ class Material:
         return " ".join([f"{made}; {images}.", *(r for r in remarks if r)])
 
 
-def _picture(source: FolderSource, key: bytes) -> Picture:
+def _picture(source: Source, key: bytes) -> Picture:
     try:
         image = decode(source.read(key), min_side=PICTURE_SIDE).image
     except UnreadableImageError:

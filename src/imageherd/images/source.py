@@ -1,0 +1,227 @@
+"""What a source of images is, which kinds there are, and which of them something given is.
+
+To add a kind: a class with what `Source` and `SourceClass` ask for, and a line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+from imageherd.errors import ImageherdError
+from imageherd.images.names import display_path, has_image_name
+
+MAX_FILE_BYTES = 1 << 30
+"""An image file is read whole into memory; one larger than this is refused."""
+
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image as the scan of its source saw it.
+
+    Attributes
+    ----------
+    key : bytes
+        Path below the source's root, "/" between the parts, as the file system or the archive has
+        it: not necessarily UTF-8.
+    size : int
+        Bytes; 0 if it is not a file.
+    mtime_ns : int
+        When the contents last changed, in nanoseconds since 1970; 0 if it is not a file.
+    reason : str, default=""
+        Why it cannot be read, where that is known without reading it.
+    """
+
+    key: bytes
+    size: int
+    mtime_ns: int
+    reason: str = ""
+
+
+class Source(Protocol):
+    """Where images come from: a folder, an archive, a table.
+
+    Attributes
+    ----------
+    uri : str
+        What ``herd.json`` remembers it by: its scheme, a colon, and where it is (see `shown_uri`).
+    name : str
+        A short name, for titles: "photos.tar".
+    description : str
+        What it was taken for, in words: "a tar archive".
+    """
+
+    @property
+    def uri(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def description(self) -> str: ...  # noqa: D102
+
+    def scan(self) -> Sequence[Entry]:
+        """List the images as they are now, sorted by key, each key once.
+
+        Raises ImageherdError if the source is gone, cannot be listed or holds no image; what has
+        an image's name and cannot be one is listed with the reason.
+        """
+        ...
+
+    def read(self, key: bytes) -> bytes:
+        """Return the file of one image; raises UnreadableImageError. Many threads call it."""
+        ...
+
+    def path(self, key: bytes) -> Path | None:
+        """Return the path of the file with this key; None where it is in no file of its own."""
+        ...
+
+    def shown(self, key: bytes) -> str:
+        """Return where an image is, for people: "/data/photos.tar/animals/cat.jpg"."""
+        ...
+
+    def is_there(self) -> bool:
+        """Whether the source is where it was, as far as can be told without listing it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """What somebody gave as a source, looked at once for all kinds.
+
+    Attributes
+    ----------
+    text : str
+        As it was given.
+    """
+
+    text: str
+
+    @cached_property
+    def path(self) -> Path:
+        """The absolute path; links in it are kept."""
+        return Path(os.path.abspath(self.text))  # noqa: PTH100
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.path.is_dir()
+
+    @cached_property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.path.is_file()
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first 4,096 bytes of the file; none if it is no file or cannot be read."""
+        try:
+            if self.is_file:
+                with self.path.open("rb") as file:
+                    return file.read(_HEAD_BYTES)
+        except OSError:
+            pass
+        return b""
+
+
+class SourceClass(Protocol):
+    """What the class of a kind of source offers besides `Source`."""
+
+    def __call__(self, given: str | Path) -> Source:
+        """Open a source; raises ImageherdError if it is not there or cannot be opened."""
+        ...
+
+    def takes(self, given: Given) -> bool:
+        """Whether this kind is meant: by the contents, by the name where these do not tell."""
+        ...
+
+    def from_uri(self, uri: str) -> Source:
+        """Return the source with this URI, whether or not it is there now."""
+        ...
+
+
+class Kind(NamedTuple):
+    """A kind of source: the scheme of its URIs, where its class is, and what people call it."""
+
+    scheme: str
+    where: str
+    words: str
+
+
+KINDS = (Kind("folder", "imageherd.images.folder:FolderSource", "a folder"),)
+"""Most particular first: the first kind that takes what is given opens it."""
+
+
+def open_source(given: str | Path) -> Source:
+    """Return the source of images that something given is.
+
+    Parameters
+    ----------
+    given : str or Path
+        A path, or what else one of `KINDS` takes.
+
+    Raises
+    ------
+    ImageherdError
+        If nothing is there, it is none of the kinds, or its kind refuses it.
+    """
+    found = Given(os.fspath(given))
+    for kind in KINDS:
+        source_class = _class_of(kind)
+        if source_class.takes(found):
+            return source_class(given)
+    shown = display_path(os.fsencode(found.text))
+    kinds = ", ".join(kind.words for kind in KINDS)
+    if not os.path.lexists(found.path):
+        raise ImageherdError(
+            f"{shown} does not exist.{_meant(found.path)} Images are taken from {kinds}."
+        )
+    if has_image_name(os.fsencode(found.path.name)):
+        folder = display_path(os.fsencode(found.path.parent))
+        raise ImageherdError(f"{shown} is a file; give the folder it is in: {folder}")
+    raise ImageherdError(f"{shown} is nothing that images are taken from. That is: {kinds}.")
+
+
+def source_from_uri(uri: str) -> Source:
+    """Return the source that a herd remembers by `uri`, whether or not it is there now.
+
+    Raises
+    ------
+    ImageherdError
+        If the scheme is not known: a newer imageherd wrote it.
+    """
+    scheme = uri.partition(":")[0]
+    for kind in KINDS:
+        if kind.scheme == scheme:
+            return _class_of(kind).from_uri(uri)
+    raise ImageherdError(
+        f"{uri} is a kind of source that this imageherd does not know; update it to read the herd."
+    )
+
+
+def shown_uri(uri: str) -> str:
+    """Return where the source with this URI is, as people write it: the URI less its scheme."""
+    return uri.partition(":")[2]
+
+
+def _class_of(kind: Kind) -> SourceClass:
+    module, name = kind.where.split(":")
+    return cast(SourceClass, getattr(import_module(module), name))
+
+
+def _meant(path: Path) -> str:
+    """Say what beside the path is called nearly the same."""
+    try:
+        names = sorted(os.listdir(path.parent))  # noqa: PTH208
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f" Did you mean {display_path(os.fsencode(close[0]))}?" if close else ""
