@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from imageherd.errors import ImageherdError
+from imageherd.pretraining.vgg import VGG4
 
 # Above this side the first layers shrink the image, as they do on ImageNet.
 LARGEST_SMALL = 64
@@ -20,8 +21,9 @@ _VITS = {
     "vit-small": {"dim": 384, "depth": 12, "n_heads": 6},
 }
 _RESNETS = {"resnet18-narrow": 16, "resnet18": 64}
-NETWORKS = (*_RESNETS, *_VITS)
-"""Names of the networks; the narrow ResNet (16 channels for 64) and the mini ViT suit a CPU."""
+NETWORKS = (*_RESNETS, "vgg4", *_VITS)
+"""Names of the networks; the narrow ResNet (16 channels for 64), VGG-4 on digits and the mini ViT
+suit a CPU."""
 
 
 class ResNet18(nn.Module):
@@ -217,7 +219,7 @@ class _Layer(nn.Module):
         return branch * kept.to(branch.dtype) / (1 - drop)
 
 
-Network = ResNet18 | VisionTransformer
+Network = ResNet18 | VGG4 | VisionTransformer
 
 
 def make_network(name: str, size: int, *, seed: int = 0) -> Network:
@@ -227,7 +229,8 @@ def make_network(name: str, size: int, *, seed: int = 0) -> Network:
     ----------
     name : str
         One of `NETWORKS`. "resnet18-narrow" has 16 channels where "resnet18" has 64;
-        "vit-mini" has 6 layers of 128, "vit-tiny" 12 of 192, "vit-small" 12 of 384.
+        "vgg4" is LSD-C's for digits; "vit-mini" has 6 layers of 128, "vit-tiny" 12 of 192,
+        "vit-small" 12 of 384.
     size : int
         Side of the images in pixels. Up to 64, a ResNet is the small variant (3×3 stem, no
         max-pooling). A ViT's patch is 4 up to 48 pixels, 8 up to 96, else 16.
@@ -247,6 +250,8 @@ def make_network(name: str, size: int, *, seed: int = 0) -> Network:
         torch.manual_seed(seed)
         if name in _RESNETS:
             return ResNet18(small=size <= LARGEST_SMALL, width=_RESNETS[name])
+        if name == "vgg4":
+            return VGG4()
         patch = 4 if size <= 48 else 8 if size <= 96 else 16
         if size % patch:
             near = max(patch, round(size / patch) * patch)
@@ -261,6 +266,8 @@ def network_settings(network: Network) -> dict[str, Any]:
     """Return what `network_from_settings` needs to build the same network: plain JSON values."""
     if isinstance(network, ResNet18):
         return {"family": "resnet18", "small": network.small, "width": network.width}
+    if isinstance(network, VGG4):
+        return {"family": "vgg4"}
     names = ("size", "patch", "dim", "depth", "n_heads")
     return {"family": "vit", **{name: getattr(network, name) for name in names}}
 
@@ -273,7 +280,11 @@ def network_from_settings(settings: Mapping[str, Any]) -> Network:
     ValueError
         If the family is not known.
     """
-    families: dict[str, type[Network]] = {"resnet18": ResNet18, "vit": VisionTransformer}
+    families: dict[str, type[Network]] = {
+        "resnet18": ResNet18,
+        "vgg4": VGG4,
+        "vit": VisionTransformer,
+    }
     arguments = dict(settings)
     family = arguments.pop("family", None)
     if family not in families:
