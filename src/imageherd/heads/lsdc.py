@@ -24,15 +24,11 @@ from imageherd.heads.loop import Run, generator, plan, train
 from imageherd.heads.lsdc_losses import (
     beta,
     clustering_loss,
+    connections,
     consistency_loss,
-    cosine_labels,
-    default_k,
-    knn_labels,
-    l2_labels,
     mixed_targets,
     ramp_up,
     second_views,
-    sne_labels,
 )
 from imageherd.heads.scaling import BLOCK_ROWS, Features, padded_block
 from imageherd.heads.trunk import Classified
@@ -350,14 +346,9 @@ class LSDC(Head):
 
     def _connections(self, f: Tensor) -> Tensor:
         """Return A (B, B) of a batch's features (B, D), by `labeling`."""
-        share = 1 / self.n_clusters
-        if self.labeling == "knn":
-            k = default_k(len(f) * share) if self.k is None else self.k
-            return knn_labels(f, max(0, k - 2) if self.released_count else k)
-        if self.labeling == "sne":
-            return sne_labels(f, self.temperature, self.threshold, share)
-        labels = cosine_labels if self.labeling == "cosine" else l2_labels
-        return labels(f, self.threshold, share)
+        asked = ("k", "released_count", "threshold", "temperature")
+        options = {name: getattr(self, name) for name in asked}
+        return connections(f, self.labeling, self.n_clusters, **options)
 
     def _network(self, d: int, facts: dict[str, Any]) -> Classified:
         return Classified((d, *self.hidden), self.n_clusters, self.classifier_layers)

@@ -42,6 +42,39 @@ def second_views(
     return draw
 
 
+def connections(
+    f: Tensor,
+    labeling: str,
+    n_clusters: int,
+    *,
+    k: int | None = None,
+    released_count: bool = False,
+    threshold: float | None = None,
+    temperature: float | None = None,
+) -> Tensor:
+    """Return A (N, N) of a batch's features (N, D): table 1's labels.
+
+    Parameters
+    ----------
+    f : Tensor of shape (N, D)
+        Features.
+    labeling : {"knn", "sne", "cosine", "l2"}
+        Which.
+    n_clusters : int
+        K, on which depends what is not given.
+    k, released_count, threshold, temperature
+        As in `imageherd.heads.lsdc.LSDC`.
+    """
+    share = 1 / n_clusters
+    if labeling == "knn":
+        k = default_k(len(f) * share) if k is None else k
+        return knn_labels(f, max(0, k - 2) if released_count else k)
+    if labeling == "sne":
+        return sne_labels(f, temperature, threshold, share)
+    labels = cosine_labels if labeling == "cosine" else l2_labels
+    return labels(f, threshold, share)
+
+
 def knn_labels(f: Tensor, k: int) -> Tensor:
     """Table 1, kNN: i and j are connected if one is among the k nearest of the other.
 
