@@ -51,6 +51,26 @@ def test_equal_rows_are_copies_of_the_first_however_many():
     assert (find_duplicates(np.ones((12, 3), dtype=np.float32), None)[1:] == 0).all()
 
 
+def test_near_copies_by_the_dozen_beside_as_many_equal_rows_are_one_group():
+    rng = np.random.default_rng(2)
+    X = blobs(400)
+    # Of few degrees of freedom, as what one picture becomes by saving it again.
+    few = rng.normal(size=(2, X.shape[1]))
+    family = X[0] + 0.1 * rng.normal(size=(60, 2)) @ few
+    X = np.concatenate([X, family, np.repeat(X[:1], 30, axis=0)]).astype(np.float32)
+    found = find_duplicates(X, knn_graph(X))
+    members = [0, *range(400, 490)]
+    assert (found[members] < 0).sum() <= 5
+    assert (found[1:400] < 0).all()
+
+
+def test_a_cluster_in_which_no_two_are_much_nearer_stays():
+    rng = np.random.default_rng(2)
+    X = blobs(400)
+    X = np.concatenate([X, X[0] + 0.3 * rng.normal(size=(60, X.shape[1]))]).astype(np.float32)
+    assert (find_duplicates(X, knn_graph(X)) < 0).all()
+
+
 def test_a_near_copy_of_a_copy_stands_behind_the_first_of_them():
     X = with_near_copies(blobs(200), np.array([7]), 0.02)
     X[150] = X[7]
@@ -59,32 +79,40 @@ def test_a_near_copy_of_a_copy_stands_behind_the_first_of_them():
     assert found[[150, 200]].tolist() == [7, 7]
 
 
-def slowly(X, k_graph, times):
+def slowly(X, times):
     """Follow the docstring over all pairs, in plain Python where it can be."""
     n = len(X)
     U = unit(X)
     S = U @ U.T
     D = np.sqrt(np.maximum(2 - 2 * S, 0))
-    np.fill_diagonal(D, np.inf)
-    k = min(20, max(5, n // 40))
-    near = [sorted(range(n), key=lambda j, i=i: D[i, j])[:k_graph] for i in range(n)]
+    k = min(40, max(10, n // 20))
     together = np.abs(times[:, None] - times) <= 3
-    scale = []
-    for i in range(n):
-        outside = [D[i, j] for j in near[i] if not together[i, j]]
-        scale.append(outside[k - 1] if len(outside) >= k else D[i, near[i][k - 1]])
-    scale = np.minimum(scale, np.median(scale))
-    growth = np.median([D[i, near[i][2 * k - 1]] / D[i, near[i][k - 1]] for i in range(n)])
-    m = np.log(2) / np.log(growth)
+    kth = [[np.sort(np.delete(D[i], i))[j - 1] for i in range(n)] for j in (k // 2, k)]
+    m = np.log(k / (k // 2)) / np.log(np.median(np.divide(kth[1], kth[0])))
     t = min((0.01 / (n * (k - 1))) ** (1 / m), 0.6)
     pairs = max(sum(together[i, j] for i in range(n) for j in range(i)), 1)
     burst = max(t, min((0.01 * n / (pairs * k)) ** (1 / m), 0.7))
+    reach = np.where(together, burst, t)
+    scale = np.minimum(kth[1], np.median(kth[1]))
+    stands, links = stars(n, D, S, reach, scale)
+    while True:
+        left = [i for i in range(n) if stands[i] < 0]
+        scale = [max(scale[i], scale[stands[i]] if stands[i] >= 0 else 0) for i in range(n)]
+        for i in left:
+            farther = np.sort([D[i, j] for j in left if j != i])[k - 1]
+            scale[i] = max(scale[i], min(farther, np.median(kth[1])))
+        before = stands
+        stands, links = stars(n, D, S, reach, scale)
+        if (stands == before).all():
+            return stands, links
+
+
+def stars(n, D, S, reach, scale):
     links = {i: set() for i in range(n)}
     for i in range(n):
-        for j in near[i]:
-            if D[i, j] <= (burst if together[i, j] else t) * min(scale[i], scale[j]):
+        for j in range(n):
+            if j != i and D[i, j] <= reach[i, j] * min(scale[i], scale[j]):
                 links[i].add(j)
-                links[j].add(i)
     stands = np.full(n, -1)
     free = set(range(n))
     for i in sorted(
@@ -104,7 +132,7 @@ def test_against_all_pairs(seed):
     X = with_near_copies(blobs(150, 12, seed), of, 0.25, seed)
     times = np.where(rng.random(180) < 0.5, rng.integers(0, 400, 180) * 1.0, np.nan)
     times[150:165] = times[of[:15]] + rng.integers(0, 5, 15)
-    expected, links = slowly(X, 50, times)
+    expected, links = slowly(X, times)
     found = find_duplicates(X, knn_graph(X, 50), times)
     assert found.tolist() == expected.tolist()
     assert 5 < (found >= 0).sum() < 30
@@ -114,14 +142,14 @@ def test_against_all_pairs(seed):
 def test_a_chain_of_small_steps_is_not_one_group():
     X = blobs(400)
     step = unit(X[1:2])[0] * 0.35
-    chain = X[0] + np.arange(1, 15)[:, None] * step
+    chain = X[0] + np.arange(1, 21)[:, None] * step
     X = np.concatenate([X, chain]).astype(np.float32)
     found = find_duplicates(X, knn_graph(X))
-    members = [0, *range(400, 414)]
+    members = [0, *range(400, 420)]
     leaders = [i for i in members if found[i] < 0]
     assert (found[members] >= 0).sum() >= 5
     assert len(leaders) >= 3
-    assert all(abs(i - found[i]) <= 4 for i in range(401, 414) if found[i] >= 400)
+    assert all(abs(i - found[i]) <= 5 for i in range(401, 420) if found[i] >= 400)
 
 
 def test_a_burst_may_differ_more_but_not_if_the_clock_stood_still():
@@ -177,7 +205,7 @@ def test_the_graph_among_some_is_what_a_search_would_find():
     for kept in (np.arange(300), np.flatnonzero(np.arange(len(X)) % 7), np.arange(0, 400, 25)):
         for k in (5, 14, len(kept) - 1):
             expected = knn_graph(X[kept], k)
-            found = graph_among(graph, X[kept], kept, k)
+            found = graph_among(graph, X, kept, k)
             np.testing.assert_array_equal(found.ids, expected.ids)
             np.testing.assert_array_equal(found.similarities, expected.similarities)
 

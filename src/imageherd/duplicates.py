@@ -7,12 +7,19 @@ Bickel 2004 read m off the same law). Two images are near-copies where chance, i
 neighbourhoods together, would bring less than a hundredth of a pair so near. Images taken within
 three seconds of each other are few pairs beside all there are: the same odds let them be farther
 apart.
+
+What that finds with the bundled backbone, of copies of 60 of 400 photographs 240 pixels wide: all
+that were saved again as JPEG of quality 50 or more, 47 of quality 30, 59 at three quarters of the
+side or cropped by a twentieth, but 18 at half the side. Those moved by 0.37 to 0.58 (8 of 10),
+while photographs of different jeans on one door are 0.43 apart: no rule on these features tells
+the two from each other.
 """
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,39 +31,47 @@ SECONDS = 3.0
 ODDS = 0.01
 # In very many dimensions chance alone would call far images near.
 NEAREST, NEAREST_IN_BURST = 0.6, 0.7
-FEWEST, MOST, SHARE = 5, 20, 40
+FEWEST, MOST, SHARE = 10, 40, 20
 
 
 def find_duplicates(
     X: NDArray[np.float32],
     graph: NeighborGraph | None = None,
     times: NDArray[np.float64] | None = None,
+    *,
+    device: str = "cpu",
 ) -> NDArray[np.int64]:
     """Tell which images repeat another one, and which one stands for them.
 
-    Equal rows of X are copies. Two different ones are linked if their distance (of the rows scaled
-    to length 1) is at most t times the scale of either, which is its distance to the k-th
-    neighbour, or the median of all images' where that is less; k is a fortieth of n, between 5
-    and 20. Neighbours that are copies, or taken at the same time, do not count for the scale, as
-    long as k others are known. But more than k images as near to each other as near-copies
-    are a group of their own and stay. ``t = (0.01 / (n (k - 1)))^(1/m)``, at most 0.6; of images
-    taken within three seconds ``t = (0.01 n / (T k))^(1/m)``, at most 0.7, if there are T such
-    pairs. m is read off how much farther the 2k-th neighbour is than the k-th, by the median.
+    Equal rows of X are copies. Of the n that differ, two are linked if their distance (of the rows
+    scaled to length 1) is at most t times the scale of either, which is its distance to the k-th
+    neighbour, or the median of all images' where that is less; k is a twentieth of n, between 10
+    and 40. ``t = (0.01 / (n (k - 1)))^(1/m)``, at most 0.6; of images taken within three seconds
+    ``t = (0.01 n / (T k))^(1/m)``, at most 0.7, if there are T such pairs. m is read off how much
+    farther the k-th neighbour is than the one half as far down the list, by the median.
 
     Groups are stars: the image with most links (then with the greatest sum of similarities, then
     first) stands for those linked to it; then the next of what is left. So every image of a group
     is near the one that stands for it, and a chain of small steps joins nothing.
 
-    Takes O(n d) for equal rows and O(n k) for the rest.
+    Near-copies by the dozen are each other's neighbours, which makes their scale small. So it is
+    measured again among those that stand for themselves, where they have become fewer, and links
+    are looked for anew, until none is found. More than k images of which no two are much nearer to
+    each other than the rest are no copies but a cluster, and stay.
+
+    Takes O(n d) for equal rows and O(n k) for the rest; a search, O(n d), for every image that has
+    lost neighbours of the graph because they are copies.
 
     Parameters
     ----------
     X : ndarray, shape (n, d)
         Features.
     graph : NeighborGraph, optional
-        Their k-NN graph; without it, or with fewer than 2k neighbours, only equal rows are found.
+        Their k-NN graph; without it, or with fewer than k neighbours, only equal rows are found.
     times : ndarray of float64, shape (n,), optional
         When each image was taken, in seconds; NaN if not known. See `seconds_of`.
+    device : str, default="cpu"
+        Where to search.
 
     Returns
     -------
@@ -66,9 +81,11 @@ def find_duplicates(
     n = len(X)
     stands = _first_equal(X)
     if graph is not None:
+        kept = np.flatnonzero(stands == np.arange(n))
         times = np.full(n, np.nan) if times is None else times
-        a, b, similarity = _links(graph, stands, times)
-        stands = _stars(n, a, b, similarity)[stands]
+        stands[kept] = kept[_near_copies(X, graph, kept, times[kept], device)]
+        # What stands for the first of equal ones stands for all of them.
+        stands = stands[stands]
     return np.where(stands == np.arange(n), -1, stands)
 
 
@@ -101,8 +118,8 @@ def graph_among(
     ----------
     graph : NeighborGraph
         Of all n rows.
-    X : ndarray, shape (n_kept, d)
-        Features of the rows kept.
+    X : ndarray, shape (n, d)
+        Features of all of them.
     kept : ndarray of int64, shape (n_kept,)
         Their positions, ascending.
     k : int
@@ -119,7 +136,7 @@ def graph_among(
     similarities = np.take_along_axis(similarities, order, axis=1)
     short = np.flatnonzero(there.sum(1) < k)
     if len(short):
-        fresh, similar = knn_query(X, X[short], k + 1, device=device)
+        fresh, similar = knn_query(X[kept], X[kept[short]], k + 1, device=device)
         own = fresh == short[:, None]
         # Where many are equal the row itself may be beyond the last.
         own[~own.any(1), -1] = True
@@ -140,42 +157,52 @@ def _first_equal(X: NDArray[np.float32]) -> NDArray[np.int64]:
     return first
 
 
-def _links(
-    graph: NeighborGraph, stands: NDArray[np.int64], times: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of different images that are near-copies, each once or twice, and how similar."""
-    n = len(stands)
+def _near_copies(
+    X: NDArray[np.float32],
+    graph: NeighborGraph,
+    kept: NDArray[np.int64],
+    times: NDArray[np.float64],
+    device: str,
+) -> NDArray[np.int64]:
+    """Place, among the images kept, of the one that stands for each; no two of them are equal."""
+    n = len(kept)
     k = min(MOST, max(FEWEST, n // SHARE))
-    nothing = np.empty(0, dtype=np.int64)
-    if graph.k < 2 * k:
-        return nothing, nothing, np.empty(0)
-    distance = np.sqrt(np.maximum(2 - 2 * graph.similarities.astype(np.float64), 0))
-    of_others = stands == np.arange(n)
-    together = np.abs(times[:, None] - times[graph.ids]) <= SECONDS
-    outside = of_others[graph.ids] & (stands[graph.ids] != stands[:, None]) & ~together
-    enough = outside.cumsum(axis=1) >= k
-    at = np.where(enough.any(1), enough.argmax(1), k - 1)
-    scale = distance[np.arange(n), at]
-    scale = np.minimum(scale, np.median(scale))
-    near, burst = _reach(distance, k, times)
-    pair_scale = np.minimum(scale[:, None], scale[graph.ids])
-    linked = distance <= np.where(together, burst, near) * pair_scale
-    linked &= of_others[:, None] & of_others[graph.ids]
-    a, c = np.nonzero(linked)
-    return a, graph.ids[a, c].astype(np.int64), graph.similarities[a, c].astype(np.float64)
+    stands, leaders, scale = np.arange(n), np.arange(n), np.zeros(n)
+    near = burst = most = 0.0
+    pairs: list[tuple[NDArray[Any], ...]] = []
+    while min(graph.k, len(leaders) - 1) >= k:
+        among = graph_among(graph, X, kept[leaders], k, device=device)
+        distance = np.sqrt(np.maximum(2 - 2 * among.similarities.astype(np.float64), 0))
+        if not pairs:
+            near, burst = _reach(distance, times)
+            most = float(np.median(distance[:, -1]))
+        scale[leaders] = np.maximum(scale[leaders], np.minimum(distance[:, -1], most))
+        ids = leaders[among.ids]
+        reach = np.where(np.abs(times[leaders, None] - times[ids]) <= SECONDS, burst, near)
+        # No scale is more than `most`: these are the only pairs that may ever be linked.
+        i, c = np.nonzero(distance <= reach * most)
+        similarity = among.similarities[i, c].astype(np.float64)
+        pairs.append((leaders[i], ids[i, c], similarity, distance[i, c], reach[i, c]))
+        a, b, similarity, apart, reach = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        linked = apart <= reach * np.minimum(scale[a], scale[b])
+        stands = _stars(n, a[linked], b[linked], similarity[linked])
+        scale = np.maximum(scale, scale[stands])
+        left = np.flatnonzero(stands == np.arange(n))
+        if np.array_equal(left, leaders):
+            break
+        leaders = left
+    return stands
 
 
-def _reach(
-    distance: NDArray[np.float64], k: int, times: NDArray[np.float64]
-) -> tuple[float, float]:
+def _reach(distance: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, float]:
     """How near two images must be, in units of the scale: any two, and two of one moment."""
-    n = len(distance)
-    kth = distance[:, k - 1]
-    growth = distance[kth > 0, 2 * k - 1] / kth[kth > 0]
+    n, k = distance.shape
+    half = distance[:, k // 2 - 1]
+    growth = distance[half > 0, -1] / half[half > 0]
     farther = float(np.median(growth)) if len(growth) else 1.0
     if farther <= 1:
         return 0.0, 0.0
-    inverse_m = np.log2(farther)
+    inverse_m = np.log(farther) / np.log(k / (k // 2))
     near = min((ODDS / (n * (k - 1))) ** inverse_m, NEAREST)
     known = np.sort(times[~np.isnan(times)])
     until = np.searchsorted(known, known + SECONDS, side="right")

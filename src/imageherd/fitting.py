@@ -132,7 +132,7 @@ def fit(
             graph = neighbors(data, k=max(N_NEIGHBORS, wanted), device=params["device"])
         if keep_duplicates:
             return graph, np.full(n, -1), data
-        copy_of = find_duplicates(data.X, graph, seconds_of(taken_at))
+        copy_of = find_duplicates(data.X, graph, seconds_of(taken_at), device=params["device"])
         if (copy_of < 0).all():
             return graph, copy_of, data
         return graph, copy_of, Features(data.rows[copy_of < 0], data.key, data.store)
@@ -148,7 +148,7 @@ def fit(
     head = make_head(method, k, len(fitted.rows), **params)
     settings |= {"method": method, "params": head.get_params()}
     checkpoint = herd / "checkpoints" / _checkpoint(method, settings["params"], data, fitted)
-    among = _graph_for(head, graph, copy_of, fitted, params["device"])
+    among = _graph_for(head, graph, copy_of, data, params["device"])
     head.fit(fitted.X, neighbors=among, checkpoint=checkpoint)
     labels = _labels_of_all(head, data.X, copy_of, P := head.predict_proba(data.X))
     if graph is not None and reject:
@@ -187,7 +187,7 @@ def _graph_for(
     head: Head,
     graph: NeighborGraph | None,
     copy_of: NDArray[np.int64],
-    fitted: Features,
+    data: Features,
     device: str,
 ) -> NeighborGraph | None:
     wanted = getattr(head, "n_neighbors", 0)
@@ -197,7 +197,7 @@ def _graph_for(
     kept = np.flatnonzero(copy_of < 0)
     if len(kept) == len(copy_of):
         return graph
-    return graph_among(graph, fitted.X, kept, min(wanted, len(kept) - 1), device=device)
+    return graph_among(graph, data.X, kept, min(wanted, len(kept) - 1), device=device)
 
 
 def _labels_of_all(
