@@ -1,5 +1,7 @@
 """Which row a file gets: a row stands for one content of one item."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from feature_fakes import FakeBackbone, picture
@@ -161,4 +163,23 @@ def test_size_and_time_of_a_replaced_row_prove_nothing(world):
     world.source.put(NAME, b"text 1", mtime=1)
     world.embed()
     assert [status for status, _ in state(world)] == ["deleted", "unreadable"]
+    world.check()
+
+
+def test_new_images_get_rows_by_their_position_in_the_source(world):
+    positions = {b"a": 2, b"b": 0, b"c": 1, b"d": 0}
+    for number, key in enumerate(positions):
+        world.source.put(key.decode(), picture(number))
+    plain = world.source.scan
+    world.source.scan = lambda: [replace(e, position=positions[e.key]) for e in plain()]
+    world.embed()
+    assert [row["key"] for row in world.rows()] == [b"b", b"d", b"c", b"a"]
+    world.source.put("b", picture(7), mtime=2)
+    world.source.put("c", picture(8), mtime=2)
+    world.embed()
+    assert [row["key"] for row in world.rows()[4:]] == [b"b", b"c"]
+    assert [world.rows()[row]["reason"] for row in (0, 2)] == [
+        "replaced by row 4",
+        "replaced by row 5",
+    ]
     world.check()

@@ -43,9 +43,10 @@ class Registration:
 def register(items: Items, source: Source, source_index: int, *, workers: int) -> Registration:
     """Scan a source and bring the rows of its images up to date, in memory and on disk.
 
-    New images are appended as pending rows in key order. Files whose size or time differs from
-    their row's are read once to see whether their content differs too. Cost: one look at each
-    entry of the scan; memory is what the scan takes and about 100 bytes an image.
+    New images are appended as pending rows, by their position in the source, then by key. Files
+    whose size or time differs from their row's are read once to see whether their content differs
+    too. Cost: one look at each entry of the scan; memory is what the scan takes and about 100 bytes
+    an image.
 
     Parameters
     ----------
@@ -67,19 +68,25 @@ def register(items: Items, source: Source, source_index: int, *, workers: int) -
     entries = source.scan()
     rows = _Rows(items.table(), source_index, entries)
     doubtful = [entry for at, entry in enumerate(entries) if rows.in_doubt(at, entry)]
+    doubtful.sort(key=_position)
     digests = dict(_hashes(source, doubtful, workers))
     result = Registration(n_images=len(entries))
     new: list[Entry] = []
+    replaced: dict[bytes, list[int]] = {}
     for at, entry in enumerate(entries):
         row = rows.choose(at, entry, digests.get(entry.key))
+        others = [other for other in rows.of(at) if other != row and rows.live[other]]
         if row is None:
-            row = items.n_rows + len(new)
             new.append(entry)
-        elif _keep(items, rows, row, entry):
+            if others:
+                replaced[entry.key] = others
+            continue
+        if _keep(items, rows, row, entry):
             result.retry.append(row)
-        for other in rows.of(at):
-            if other != row and rows.live[other]:
-                items.change(other, status=DELETED, reason=f"replaced by row {row}")
+        _replace(items, others, row)
+    new.sort(key=_position)
+    for row, entry in enumerate(new, start=items.n_rows):
+        _replace(items, replaced.get(entry.key, []), row)
     for gone in rows.left[rows.live[rows.left]].tolist():
         items.change(gone, status=DELETED, reason=GONE)
         result.n_deleted += 1
@@ -150,6 +157,15 @@ def _keep(items: Items, rows: _Rows, row: int, entry: Entry) -> bool:
     if values:
         items.change(row, **values)
     return retry
+
+
+def _replace(items: Items, rows: list[int], by: int) -> None:
+    for row in rows:
+        items.change(row, status=DELETED, reason=f"replaced by row {by}")
+
+
+def _position(entry: Entry) -> int:
+    return entry.position
 
 
 def _hashes(

@@ -126,7 +126,7 @@ class FolderSource:
             for child in children:
                 child_key = key + b"/" + child.name if key else child.name
                 if has_image_name(child.name):
-                    found[child_key] = _entry(child_key, child)
+                    found[child_key] = entry_of(child_key, child)
                 if _is_folder(child):
                     heapq.heappush(folders, (n_links + child.is_symlink(), child_key))
         if not found:
@@ -181,15 +181,16 @@ class FolderSource:
             raise ImageherdError(f"{self._shown} is a herd; give the folder that holds the images.")
 
 
-def _entry(key: bytes, child: os.DirEntry[bytes]) -> Entry:
+def entry_of(key: bytes, file: os.DirEntry[bytes] | Path) -> Entry:
+    """Return the entry of an image file, with the reason if it cannot be one."""
     try:
-        status = child.stat()
+        status = file.stat()
     except OSError as error:
         return Entry(key, 0, 0, _reason(error))
     if not stat.S_ISREG(status.st_mode):
         return Entry(key, 0, 0, _reason_of(status))
     reason = _reason_of(status)
-    if not reason and not os.access(child.path, os.R_OK):
+    if not reason and not os.access(os.fspath(file), os.R_OK):
         reason = _REASONS[errno.EACCES]
     return Entry(key, status.st_size, status.st_mtime_ns, reason)
 

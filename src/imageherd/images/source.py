@@ -38,12 +38,16 @@ class Entry:
         When the contents last changed, in nanoseconds since 1970; 0 if it is not a file.
     reason : str, default=""
         Why it cannot be read, where that is known without reading it.
+    position : int, default=0
+        Where it lies in what is best read from front to back; images new to a herd get their rows
+        in this order, and by key among equals.
     """
 
     key: bytes
     size: int
     mtime_ns: int
     reason: str = ""
+    position: int = 0
 
 
 class Source(Protocol):
@@ -156,7 +160,11 @@ class Kind(NamedTuple):
     words: str
 
 
-KINDS = (Kind("folder", "imageherd.images.folder:FolderSource", "a folder"),)
+KINDS = (
+    Kind("vectors", "imageherd.images.vectors:VectorFile", "vectors (.npy, .parquet)"),
+    Kind("folder", "imageherd.images.folder:FolderSource", "a folder"),
+    Kind("texts", "imageherd.images.texts:TextFile", "a text file (.txt)"),
+)
 """Most particular first: the first kind that takes what is given opens it."""
 
 
