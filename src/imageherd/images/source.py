@@ -162,6 +162,8 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("vectors", "imageherd.images.vectors:VectorFile", "vectors (.npy, .parquet)"),
+    Kind("table", "imageherd.images.tables:TableSource", "a table (.parquet, .arrow, .csv)"),
+    Kind("archive", "imageherd.images.archive:ArchiveSource", "an archive (.tar, .tar.gz, .zip)"),
     Kind("folder", "imageherd.images.folder:FolderSource", "a folder"),
     Kind("texts", "imageherd.images.texts:TextFile", "a text file (.txt)"),
 )
