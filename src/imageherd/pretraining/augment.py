@@ -1,0 +1,121 @@
+"""Random views of a batch of images, drawn from torch's global generator, by kornia.
+
+Images are float32 (b, 3, s, s) from 0 to 1; kornia is imported on first use.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from imageherd.errors import ImageherdError
+
+PADDING = 4
+GLOBAL_SCALE, LOCAL_SCALE, N_LOCAL = (0.4, 1.0), (0.05, 0.4), 8
+# DINO's sides are 224 and 96; its blur has a standard deviation of 0.1 to 2 pixels of 224.
+_GLOBAL_SIDE, _LOCAL_SIDE, _BLUR = 224, 96, (0.1, 2.0)
+# A narrower kernel leaves a pixel more than 99 % of itself.
+_SEEN_BLUR = 0.3
+
+
+def kornia_augmentation() -> Any:
+    """Return ``kornia.augmentation``.
+
+    Raises
+    ------
+    ImageherdError
+        If kornia is not installed.
+    """
+    try:
+        import kornia.augmentation as augmentation
+    except ImportError as error:
+        raise ImageherdError('Pretraining needs kornia: pip install "imageherd[train]"') from error
+    return augmentation
+
+
+def weak_views(size: int) -> nn.Module:
+    """Make the module that moves images by up to 4 pixels and mirrors half of them.
+
+    What comes in at an edge is black. Used by RotNet's and LSD-C's authors on CIFAR.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images in pixels.
+    """
+    kornia = kornia_augmentation()
+    # "resample" handles a batch at once; whole pixels are moved, so nothing is blurred.
+    return nn.Sequential(
+        kornia.RandomCrop((size, size), padding=PADDING, cropping_mode="resample"),
+        kornia.RandomHorizontalFlip(),
+    )
+
+
+class MultiCrop(nn.Module):
+    """DINO's views of each image: 2 global crops and 8 local ones (Caron et al. 2021).
+
+    A global crop covers 40 to 100 % of the image, a local one 5 to 40 %, at proportions from 3:4 to
+    4:3, bicubic. All: mirrored with probability ½; colours jittered with 0.8 (brightness and
+    contrast 0.4, saturation 0.2, hue 0.1), grey with 0.2. Blurred with 1 and 0.1 (the global ones)
+    and ½ (local); the second global one is solarised with 0.2.
+
+    Parameters
+    ----------
+    size : int
+        Side of the images and of the global crops, in pixels.
+    patch : int
+        What the local side is a multiple of.
+
+    Attributes
+    ----------
+    local_size : int
+        Side of the local crops: 96/224 of `size`, up to the next multiple of `patch`.
+
+    Notes
+    -----
+    The blur's standard deviation is 0.1 to 2 pixels at 224 and in proportion at other sizes; up to
+    33 pixels it would not be seen and is left out.
+    """
+
+    def __init__(self, size: int, patch: int) -> None:
+        super().__init__()
+        self.local_size = math.ceil(size * _LOCAL_SIDE / _GLOBAL_SIDE / patch) * patch
+        self._first = _views(size, GLOBAL_SCALE, size, blur=1.0)
+        self._second = _views(size, GLOBAL_SCALE, size, blur=0.1, solarize=0.2)
+        self._local = _views(self.local_size, LOCAL_SCALE, size, blur=0.5)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the 2 global views (b, 3, s, s) and the 8 local ones (b, 3, s', s')."""
+        local = [self._local(images) for _ in range(N_LOCAL)]
+        return [self._first(images), self._second(images)], local
+
+
+def _views(
+    side: int, scale: tuple[float, float], size: int, *, blur: float, solarize: float = 0.0
+) -> nn.Sequential:
+    kornia = kornia_augmentation()
+    steps = [
+        kornia.RandomResizedCrop(
+            (side, side), scale=scale, resample="BICUBIC", cropping_mode="resample"
+        ),
+        _Clamp(),
+        kornia.RandomHorizontalFlip(),
+        kornia.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
+        kornia.RandomGrayscale(p=0.2),
+    ]
+    low, high = (sigma * size / _GLOBAL_SIDE for sigma in _BLUR)
+    if high >= _SEEN_BLUR:
+        kernel = 2 * math.ceil(3 * high) + 1
+        steps.append(kornia.RandomGaussianBlur((kernel, kernel), (low, high), p=blur))
+    if solarize:
+        steps.append(kornia.RandomSolarize((0.5, 0.5), 0.0, p=solarize))
+    return nn.Sequential(*steps)
+
+
+class _Clamp(nn.Module):
+    """Bicubic interpolation leaves the range that the changes of colour expect."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.clamp(0, 1)

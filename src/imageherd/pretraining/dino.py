@@ -1,0 +1,280 @@
+"""DINO: a student that predicts what its own average over time says of other views of an image.
+
+Source: Zhou and Zhang 2022 (TSP), section 3.1; what it leaves open from Caron et al. 2021,
+"Emerging properties in self-supervised vision transformers".
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from imageherd.pretraining.augment import N_LOCAL, MultiCrop
+from imageherd.pretraining.data import normalize
+from imageherd.pretraining.loop import Run, train
+from imageherd.pretraining.networks import Network, VisionTransformer
+
+EPOCHS, BATCH_SIZE = 100, 256
+STUDENT_TEMPERATURE = 0.1
+TEACHER_TEMPERATURES = (0.04, 0.07)
+CENTER_MOMENTUM = 0.9
+TEACHER_MOMENTUM = 0.996
+HIDDEN, BOTTLENECK, MOST_OUTPUTS, FEWEST_OUTPUTS = 2048, 256, 65_536, 256
+# For 256 images; an epoch's last step has the last rate.
+RATE, LAST_RATE = 5e-4, 1e-6
+WEIGHT_DECAYS = (0.04, 0.4)
+MAX_NORM = 3.0
+DROP_PATH = 0.1
+# Of 100 epochs, 10 warm up the learning rate and 30 the teacher's temperature; of fewer, as many
+# in proportion.
+RATE_WARM_UP, TEMPERATURE_WARM_UP = 10, 30
+
+
+def teacher_probabilities(g: Tensor, center: Tensor, temperature: float) -> Tensor:
+    """Return the teacher's P(y|v): the softmax of its centred and sharpened outputs.
+
+    Parameters
+    ----------
+    g : Tensor of shape (..., K)
+        Its outputs.
+    center : Tensor of shape (K,)
+        c of eq. 3.
+    temperature : float
+        τ_t.
+    """
+    return ((g.float() - center) / temperature).softmax(-1)
+
+
+def dino_loss(g: Tensor, p: Tensor, temperature: float = STUDENT_TEMPERATURE) -> Tensor:
+    """Return the mean cross entropy of the teacher's and the student's views (eq. 1).
+
+    Σ_v Σ_v'≠v −P_t(y|v) log P_s(y|v'), v over the global views, v' over all, divided by the number
+    of pairs (the paper sums, its authors' program divides) and averaged over the images.
+
+    Parameters
+    ----------
+    g : Tensor of shape (V, b, K)
+        The student's outputs of V views, the global ones first.
+    p : Tensor of shape (G, b, K)
+        The teacher's probabilities of the G global views.
+    temperature : float, default=0.1
+        τ_s.
+    """
+    log_q = (g.float() / temperature).log_softmax(-1)
+    # The sum over v' ≠ v is that over all v', less v itself.
+    others = log_q.sum(0) - log_q[: len(p)]
+    return -(p * others).sum(-1).mean(1).sum() / (len(p) * (len(g) - 1))
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move the teacher's weights: θ_t ← λ θ_t + (1 − λ) θ_s (eq. 2), in place.
+
+    Parameters
+    ----------
+    teacher, student : Module
+        Of one shape. What is no parameter, such as a batch norm's averages, is left alone.
+    momentum : float
+        λ.
+    """
+    theta_t: list[Tensor] = list(teacher.parameters())
+    theta_s: list[Tensor] = list(student.parameters())
+    torch._foreach_lerp_(theta_t, theta_s, 1 - momentum)
+
+
+def new_center(center: Tensor, g: Tensor, momentum: float = CENTER_MOMENTUM) -> Tensor:
+    """Return the next centre: c ← m c + (1 − m) · mean of g (eq. 3).
+
+    Parameters
+    ----------
+    center : Tensor of shape (K,)
+        c.
+    g : Tensor of shape (..., K)
+        The teacher's outputs of the batch's global views.
+    momentum : float, default=0.9
+        m.
+    """
+    return momentum * center + (1 - momentum) * g.float().flatten(0, -2).mean(0)
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """Go from `start` to `end` along half a cosine wave, `share` of the way from 0 to 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def learning_rate(epoch: float, epochs: int, batch_size: int) -> float:
+    """Return the rate: 5e-4 · batch / 256, linear warm-up, then a cosine to 1e-6.
+
+    Parameters
+    ----------
+    epoch : float
+        Epochs that are over.
+    epochs : int
+        Epochs in all; the warm-up takes 10, at most a tenth.
+    batch_size : int
+        Images a step.
+    """
+    peak = RATE * batch_size / 256
+    warm_up = min(RATE_WARM_UP, epochs / 10)
+    if epoch < warm_up:
+        return peak * epoch / warm_up
+    return cosine(peak, LAST_RATE, (epoch - warm_up) / (epochs - warm_up))
+
+
+def teacher_temperature(epoch: float, epochs: int) -> float:
+    """Return τ_t: from 0.04 to 0.07 over 30 epochs, at most three tenths, then 0.07."""
+    start, end = TEACHER_TEMPERATURES
+    return start + (end - start) * min(1.0, epoch / min(TEMPERATURE_WARM_UP, 0.3 * epochs))
+
+
+def n_outputs(n: int) -> int:
+    """Return K for n images: 65,536, or for fewer the largest power of two up to n; 256 at least.
+
+    The rule is ours: with more outputs than images most would never be an answer.
+    """
+    return max(FEWEST_OUTPUTS, min(MOST_OUTPUTS, 1 << n.bit_length() - 1))
+
+
+class ProjectionHead(nn.Module):
+    """The projection head h: three layers to a bottleneck of unit length, then unit weights.
+
+    Linear(d, 2048) – GELU – Linear(2048, 2048) – GELU – Linear(2048, 256) – L2-normalise –
+    Linear(256, K) without bias, each row of its weight scaled to length 1, so that an output is a
+    cosine. Weights start truncated-normal (std 0.02), biases at 0.
+
+    Parameters
+    ----------
+    d : int
+        Columns of the features.
+    n_outputs : int
+        K.
+    """
+
+    def __init__(self, d: int, n_outputs: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(d, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, BOTTLENECK),
+        )
+        self.last = nn.Parameter(torch.empty(n_outputs, BOTTLENECK))
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn features (b, d) into outputs g (b, K)."""
+        return F.linear(F.normalize(self.mlp(features)), F.normalize(self.last))
+
+
+class Branch(nn.Module):
+    """Network and projection head: g = h(f(x)).
+
+    Parameters
+    ----------
+    network : Network
+        f.
+    head : ProjectionHead
+        h.
+    """
+
+    def __init__(self, network: Network, head: ProjectionHead) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, *views: Tensor) -> Tensor:
+        """Turn views of one image size each, (b', 3, s, s), into outputs (Σ b', K)."""
+        return self.head(torch.cat([self.network.features(view) for view in views]))  # type: ignore[no-any-return]
+
+
+def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]]]:
+    """Pretrain a network by DINO.
+
+    AdamW with weight decay from 0.04 to 0.4 along a cosine (none on biases and norms), gradients
+    clipped to norm 3, the head's last layer fixed for the first epoch; a ViT student skips layers
+    for up to a tenth of the images.
+
+    Parameters
+    ----------
+    network : Network
+        The student, at its start; it becomes part of the run.
+    run : Run
+        The run.
+
+    Returns
+    -------
+    network : Network
+        The teacher's, without its head: f_θt.
+    history : list of dict
+        See `train`.
+
+    Notes
+    -----
+    An image costs 2 passes of the teacher on global crops, and forward and backward passes of the
+    student on 2 global and 8 local crops: for 32-pixel crops about 14 forward passes in all.
+    """
+    fabric, K = run.fabric, n_outputs(len(run.pixels))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        head = ProjectionHead(network.dim, K)
+    student = Branch(network, head)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    if isinstance(network, VisionTransformer):
+        network.drop_path = DROP_PATH
+    optimizer = torch.optim.AdamW(_groups(student), lr=RATE)
+    center = torch.zeros(K, device=fabric.device)
+    teacher.to(fabric.device)
+    wrapped, fabric_optimizer = fabric.setup(student, optimizer)
+    crops = MultiCrop(run.pixels.size, network.patch)
+
+    def step(images: Tensor, index: int) -> Tensor:
+        epoch, share = run.epoch(index), index / run.total
+        optimizer.param_groups[0]["weight_decay"] = cosine(*WEIGHT_DECAYS, share)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(epoch, run.epochs, run.batch_size)
+        views = crops(images.float() / 255)
+        large, small = (normalize(255 * torch.cat(some), run.pixels) for some in views)
+        with torch.no_grad(), fabric.autocast():
+            g_t = teacher(large).reshape(2, len(images), K)
+        p = teacher_probabilities(g_t, center, teacher_temperature(epoch, run.epochs))
+        g_s = wrapped(large, small).reshape(2 + N_LOCAL, len(images), K)
+        loss = dino_loss(g_s, p)
+        fabric_optimizer.zero_grad()
+        fabric.backward(loss)
+        if epoch < 1:
+            head.last.grad = None
+        fabric.clip_gradients(wrapped, fabric_optimizer, max_norm=MAX_NORM)
+        fabric_optimizer.step()
+        update_teacher(teacher, student, cosine(TEACHER_MOMENTUM, 1.0, share))
+        center.copy_(_mean_over_devices(run, new_center(center, g_t)))
+        return loss.detach()
+
+    state = {"student": student, "teacher": teacher, "optimizer": optimizer, "center": center}
+    history = train(
+        step, run, state, network=teacher.network, description="DINO", advice="try --precision 32"
+    )
+    return teacher.network, history
+
+
+def _groups(student: nn.Module) -> list[dict[str, Any]]:
+    """Put the weights that decay first, biases and norms second."""
+    parameters = list(student.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
+def _mean_over_devices(run: Run, values: Tensor) -> Tensor:
+    mean = run.fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
