@@ -76,6 +76,28 @@ def test_few_rows_have_no_choice():
     assert count_clusters(make_blobs(3, n=4), k_min=6).n_clusters == 4
 
 
+@pytest.mark.parametrize(
+    ("n", "options", "why"),
+    [
+        (5, {}, "5 images are too few to tell numbers of clusters apart by, which takes 60, 20 "),
+        (59, {}, "59 images are too few"),
+        (70, {"k_min": 3}, "which takes 80, 20 for each of 4 clusters"),
+        (5, {"k_max": 4}, "5 images are too few"),
+        (59, {"k_max": 3}, None),
+        (60, {}, None),
+        (100, {"k_min": 9, "k_max": 9}, "there is no other number to compare it with"),
+    ],
+)
+def test_a_number_that_was_not_counted_says_so(n, options, why):
+    count = count_clusters(make_blobs(3, n=n), **options)
+    assert count.as_dict()["compared"] is (why is None)
+    if why is None:
+        assert "no count" not in count.reason
+    else:
+        assert f"{count.n_clusters} clusters, but this is no count: " in count.reason
+        assert why in count.reason
+
+
 def test_repeats_of_one_image_are_one_cluster():
     X = np.repeat(make_blobs(1, n=1), 200, axis=0)
     assert count_clusters(X).n_clusters == 1

@@ -40,12 +40,15 @@ class Count:
         Score of each, see the rule; 0 where there was no choice.
     rule : str
         What was scored: one of `imageherd.counting_rules.RULES`.
+    why_no_choice : str
+        Why only one number was looked at; empty where several were compared.
     """
 
     n_clusters: int
     ks: tuple[int, ...]
     scores: tuple[float, ...]
     rule: str
+    why_no_choice: str = ""
 
     @property
     def runners_up(self) -> tuple[tuple[int, float], ...]:
@@ -68,9 +71,13 @@ class Count:
 
     @property
     def reason(self) -> str:
-        """One line: the number, the rule's score there, and the number that comes next."""
+        """One line: the number, the rule's score there, and the number that comes next.
+
+        Where no numbers were compared it says that, and why.
+        """
         if not self.runners_up:
-            return f"{_clusters(self.n_clusters)}: there is nothing to compare it with"
+            why = self.why_no_choice or "there is no other number to compare it with"
+            return f"{_clusters(self.n_clusters)}, but this is no count: {why}"
         own = self.scores[self.ks.index(self.n_clusters)]
         k, other = self.runners_up[0]
         # As many digits as tell the two apart.
@@ -81,8 +88,9 @@ class Count:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON, the reason and the runners-up included."""
-        return asdict(self) | {"runners_up": self.runners_up, "reason": self.reason}
+        """Return all of it for JSON: "compared" says whether the number was chosen at all."""
+        found = {"runners_up": self.runners_up, "reason": self.reason}
+        return asdict(self) | found | {"compared": len(self.ks) > 1}
 
 
 def count_clusters(
@@ -99,9 +107,10 @@ def count_clusters(
     `docs/counting.md` has the study that chose the default rule, and how far off each was there.
     Take the answer for a start, not for a truth.
 
-    Every number from `k_min` up is tried, then steps of a tenth. Where there are fewer than 10
-    rows, or no more different rows than `k_min`, nothing can be compared and the answer is `k_min`,
-    or the number of different rows where that is less.
+    Every number from `k_min` up is tried, then steps of a tenth. Where there are fewer than 60 rows
+    (20 for each of three clusters; 10 if `k_max` is given), or no more different rows than `k_min`,
+    nothing can be compared: the answer is `k_min`, or the number of different rows where that is
+    less, and says that it is no count.
 
     Takes a few seconds for a sample of 2,000 and 30 numbers (the rules that need the 2-D map ten
     or so); memory for a few times sample² numbers.
@@ -159,6 +168,7 @@ def count_by_rules(
     if sample < 10:
         raise ValueError(f"sample={sample} must be at least 10.")
     n = len(X)
+    asked_for_one = k_min == k_max
     k_min, k_max = _range(n, k_min, k_max)
     rows = np.arange(n)
     if n > sample:
@@ -169,9 +179,11 @@ def count_by_rules(
     Z = unit_rows(Z)
     # Rounding makes copies in float32 that differ in length one row.
     n_different = len(np.unique(np.round(Z, 6), axis=0))
-    if n < _CHANCES_AT_LEAST or n_different <= k_min:
+    too_few = n < _CHANCES_AT_LEAST or (k_min == k_max and not asked_for_one)
+    if too_few or n_different <= k_min:
+        why = _why_no_choice(n, n_different, k_min, too_few)
         k = min(k_min, n_different)
-        return {rule: Count(k, (k,), (0.0,), rule) for rule in rules}
+        return {rule: Count(k, (k,), (0.0,), rule, why) for rule in rules}
     ks = _grid(k_min, min(k_max, n_different - 1))
     # One thread: with more, sums are taken in the order the threads happen to finish.
     with threadpool_limits(limits=1):
@@ -215,6 +227,17 @@ def _range(n: int, k_min: int, k_max: int | None) -> tuple[int, int]:
     if not 2 <= k_min <= k_max:
         raise ValueError(f"k_min={k_min} and k_max={k_max} must satisfy 2 <= k_min <= k_max.")
     return k_min, k_max
+
+
+def _why_no_choice(n: int, n_different: int, k_min: int, too_few: bool) -> str:
+    if n_different == 1:
+        return "the images are all alike" if n > 1 else "there is one image"
+    if not too_few:
+        return f"only {n_different} of the {n} images looked at differ"
+    return (
+        f"{n} images are too few to tell numbers of clusters apart by, which takes "
+        f"{_ROWS_PER_CLUSTER * (k_min + 1)}, {_ROWS_PER_CLUSTER} for each of {k_min + 1} clusters"
+    )
 
 
 def _grid(k_min: int, k_max: int) -> list[int]:

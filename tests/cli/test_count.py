@@ -140,3 +140,12 @@ def test_the_figure_has_a_panel_a_rule_with_the_answer_marked():
     assert sorted(others.get_xdata()) == [2, 4]
     with pytest.raises(ValueError, match="at least one"):
         count_figure([])
+
+
+def test_too_few_images_are_one_line_and_no_curve(run, herd):
+    herd.make()
+    result = run("count", herd.path)
+    assert result.stdout == ("1 cluster, but this is no count: the images are all alike.\n")
+    told = json.loads(run("count", herd.path, "--json").stdout)
+    assert (told["n_clusters"], told["compared"]) == (1, False)
+    assert told["rules"][DEFAULT_RULE]["why_no_choice"] == "the images are all alike"

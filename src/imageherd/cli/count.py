@@ -95,10 +95,11 @@ def count(
         chosen = counts[drawn[0]]
         screen.line(f"{chosen.reason}.")
         _remarks(screen, chosen, k_max)
-        for which in drawn:
-            _curve(screen, counts[which])
-        if len(counts) > 1:
-            _table(screen, counts)
+        if len(chosen.ks) > 1:
+            for which in drawn:
+                _curve(screen, counts[which])
+            if len(counts) > 1:
+                _table(screen, counts)
         if figure is not None:
             _save(figure, [counts[which] for which in drawn])
             screen.remark()
@@ -108,6 +109,7 @@ def count(
                 "herd": herd,
                 "n_clusters": chosen.n_clusters,
                 "reason": chosen.reason,
+                "compared": len(chosen.ks) > 1,
                 "rules": {which: found.as_dict() for which, found in counts.items()},
                 "figure": figure,
             }
