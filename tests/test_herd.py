@@ -38,10 +38,10 @@ def test_a_forecast_and_the_run_after_it_list_and_load_once(photos, tmp_path, mo
     from imageherd.images.folder import FolderSource
 
     calls = []
-    scan, load = FolderSource.scan, herd_module.load_backbone
+    scan, load = FolderSource.scan, herd_module.load_maker
     monkeypatch.setattr(FolderSource, "scan", lambda self: calls.append("scan") or scan(self))
     monkeypatch.setattr(
-        herd_module, "load_backbone", lambda *a, **k: calls.append("load") or load(*a, **k)
+        herd_module, "load_maker", lambda *a, **k: calls.append("load") or load(*a, **k)
     )
     new, folder = Herd(tmp_path / "new.herd"), Listed(photos)
     assert new.estimate(folder) > 0

@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 
 from imageherd import export as export_module
 from imageherd.assignment import Assignment, place
-from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
+from imageherd.backbones import DEFAULT_BACKBONE
 from imageherd.clip_naming import name_anew
 from imageherd.clustering import Clustering
+from imageherd.columns import columns_of
 from imageherd.counting import Count, count_clusters
 from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, kept_map
 from imageherd.errors import ImageherdError
-from imageherd.evaluation import Evaluation, evaluate, read_labels
+from imageherd.evaluation import Evaluation, evaluate, labels_of
 from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary
 from imageherd.fitting import fit
 from imageherd.leftovers import remove_leftovers
+from imageherd.makers import Maker, load_maker
 from imageherd.merging import keep_merged
 from imageherd.neighbors import NeighborGraph
 from imageherd.project import another_feature_set, locked, read_project
@@ -56,7 +58,7 @@ class Herd:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._loaded: dict[tuple[str, str], Backbone] = {}
+        self._loaded: dict[tuple[str, str, str], Maker] = {}
 
     # ---- what is in it
 
@@ -142,7 +144,8 @@ class Herd:
             If another source that has images is no longer there.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
-        net = self._loaded.pop((backbone, device), None) or load_backbone(backbone, device=device)
+        asked = (listed.uri, backbone, device)
+        net = self._loaded.pop(asked, None) or load_maker(self.path, listed.source, *asked[1:])
         with self._writing():
             return add_source(
                 self.path, self._items, listed, net, backbone, workers, moved_from=moved_from
@@ -162,7 +165,8 @@ class Herd:
         The backbone is loaded for it and stays so until `embed` has used it.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
-        net = self._loaded[backbone, device] = load_backbone(backbone, device=device)
+        net = load_maker(self.path, listed.source, backbone, device)
+        self._loaded[listed.uri, backbone, device] = net
         index = source_index(self.path, listed, moved_from)
         shards = self.path / "features" / net.key
         return estimate_embedding(self._items, listed, index, net, shards, workers=workers)
@@ -359,15 +363,15 @@ class Herd:
         Parameters
         ----------
         labels : str or Path
-            A CSV with the columns path and label, or "folder": the name of each image's folder.
+            "folder", "column:NAME" or a CSV file; see `imageherd.evaluation.labels_of`.
         name : str, default="default"
             Which clustering.
         """
         clustering = self.clustering(name)
-        paths = self._items.table()["path"].take(pa.array(clustering.rows)).to_pylist()
+        items = self._items.table().take(pa.array(clustering.rows))
         return evaluate(
             clustering,
-            read_labels(labels, paths),
+            labels_of(labels, items, self.path),
             feature_set(self.path, clustering.config["features"]),
             versions_of(self.path, name).head(clustering.version),
             self.neighbors,
@@ -377,7 +381,8 @@ class Herd:
         """Write a clustering for others to use; options of `imageherd.export.export`."""
         clustering = self.clustering(name)
         store = feature_set(self.path, clustering.config["features"])
-        about = (clustering, self._items.table(), sources_of(self.path), store)
+        about = (clustering, items := self._items.table(), sources_of(self.path), store)
+        options |= {"columns": columns_of(self.path, items)}
         return export_module.export(*about, Path(destination), **options)
 
     # ---- inside

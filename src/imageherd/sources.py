@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from imageherd.backbones import Backbone
+from imageherd.columns import keep_columns
 from imageherd.errors import ImageherdError
+from imageherd.features.computed import Computed, embed_computed
 from imageherd.features.items import DELETED, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
 from imageherd.files import write_json
 from imageherd.images.names import display_path
 from imageherd.images.source import Source, shown_uri, source_from_uri
+from imageherd.makers import Maker, feature_set_name
 from imageherd.project import FILE, read_project, register_source, set_features
 
 
@@ -49,7 +51,7 @@ def add_source(
     herd: Path,
     items: Items,
     source: Listed,
-    net: Backbone,
+    net: Maker,
     backbone: str,
     workers: int | None,
     *,
@@ -65,8 +67,8 @@ def add_source(
         Its images.
     source : Listed
         The source.
-    net : Backbone
-        What embeds.
+    net : Backbone or Computed
+        What makes the features.
     backbone : str
         The name it goes by.
     workers : int or None
@@ -78,9 +80,13 @@ def add_source(
     if moved_from is not None:
         move_source(herd, items, source, moved_from)
     index = register_source(herd, source.uri)
+    keep_columns(herd, index, source.source)
     shards = herd / "features" / net.key
-    summary = embed_source(items, source, index, net, shards, workers=workers)
-    set_features(herd, net.key, backbone)
+    if isinstance(net, Computed):
+        summary = embed_computed(items, source, index, net, shards, workers=workers)
+    else:
+        summary = embed_source(items, source, index, net, shards, workers=workers)
+    set_features(herd, net.key, feature_set_name(net, backbone))
     warn_of_gone_sources(herd, items, source)
     return summary
 

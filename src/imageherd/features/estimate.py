@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from imageherd.cores import usable_cores
+from imageherd.features.computed import Computed
 from imageherd.features.items import UNREADABLE, Items
 from imageherd.features.known import RowsOfEntries
 from imageherd.features.reading import Job, read_image
@@ -28,7 +29,7 @@ def estimate(
     items: Items,
     source: Source,
     source_index: int,
-    backbone: Backbone,
+    backbone: Backbone | Computed,
     feature_set_folder: Path | str,
     *,
     workers: int | None = None,
@@ -47,9 +48,11 @@ def estimate(
     Returns
     -------
     float
-        Seconds; 0.0 if nothing is left to do. Reading and the model are added up, as on a CPU
-        they share it; with a GPU the truth is nearer the larger of the two.
+        Seconds; 0.0 if nothing is left to do, or no model to wait for. Reading and the model
+        are added up, as on a CPU they share it; with a GPU the truth is nearer the larger one.
     """
+    if isinstance(backbone, Computed):
+        return 0.0
     keys = _remaining(items, source, source_index, Path(feature_set_folder))
     if not keys:
         return 0.0

@@ -31,6 +31,7 @@ from imageherd.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
+    from imageherd.features.computed import Computed
 
 Vector = tuple[np.ndarray, np.ndarray | None]
 
@@ -88,7 +89,7 @@ class Writer:
     ----------
     folder : Path
         The feature set's folder; made if need be.
-    backbone : Backbone
+    backbone : Backbone or Computed
         Whose features these are.
     shard_rows : int
         Rows a shard.
@@ -99,7 +100,7 @@ class Writer:
         If the folder holds another backbone's features or a shard is truncated.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone, shard_rows: int) -> None:
+    def __init__(self, folder: Path, backbone: Backbone | Computed, shard_rows: int) -> None:
         self.folder = Path(folder)
         expected = _new_manifest(backbone, shard_rows)
         if (self.folder / MANIFEST).exists():
@@ -252,7 +253,7 @@ def _files(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield entry["top5"]
 
 
-def _new_manifest(backbone: Backbone, shard_rows: int) -> dict[str, Any]:
+def _new_manifest(backbone: Backbone | Computed, shard_rows: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "key": backbone.key,

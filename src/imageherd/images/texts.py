@@ -1,0 +1,228 @@
+"""A file of texts, one a line, perhaps with a label and a tab before each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from imageherd.errors import ImageherdError
+from imageherd.images.decode import UnreadableImageError
+from imageherd.images.names import display_path, has_image_name, key_from_display
+from imageherd.images.source import Entry, Given
+
+SCHEME = "texts:"
+NOT_UTF8 = "not UTF-8"
+NO_TEXT = "no text after the label"
+_MAX_LABEL_BYTES = 100
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Where each line's text is in the file, blank lines left out.
+
+    Attributes
+    ----------
+    number : list of int
+        Of the line, from 1.
+    start, end : list of int
+        Bytes of its text, without label and line end.
+    reason : list of str
+        Why it cannot be read.
+    labels : list of str or None
+        Of each line; None where the lines carry none.
+    """
+
+    number: list[int]
+    start: list[int]
+    end: list[int]
+    reason: list[str]
+    labels: list[str] | None
+
+
+class TextFile:
+    """The lines of a text file, as a source of items that have no picture.
+
+    UTF-8, one text a line; blank lines are passed over. Where every line begins with a short word
+    and a tab, and there are at most half as many different words as lines, these are labels, not
+    part of the texts: ``label<TAB>text``. Memory: about 200 bytes a line once scanned.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    must_exist : bool, default=True
+        False puts the check off until the texts are asked for.
+
+    Attributes
+    ----------
+    root : Path
+        Its absolute path.
+    uri : str
+        "texts:" and the display form of that.
+    name : str
+        The file's name.
+
+    Raises
+    ------
+    ImageherdError
+        If there is no such file.
+    """
+
+    def __init__(self, path: str | Path, *, must_exist: bool = True) -> None:
+        self.root = Path(os.path.abspath(path))  # noqa: PTH100
+        self._shown = display_path(os.fsencode(self.root.as_posix()))
+        self.uri = SCHEME + self._shown
+        self.name = self.root.name
+        if must_exist and not self.root.is_file():
+            is_folder = self.root.is_dir()
+            raise ImageherdError(
+                f"{self._shown} is a folder; give a file with one text a line."
+                if is_folder
+                else f"There is no file {self._shown}. Check the path."
+            )
+
+    @classmethod
+    def from_uri(cls, uri: str) -> TextFile:
+        """Return the source with this `uri`, whether or not the file is there now."""
+        path = key_from_display(uri.removeprefix(SCHEME))
+        return cls(os.fsdecode(path), must_exist=False)
+
+    @classmethod
+    def takes(cls, given: Given) -> bool:
+        """Whether a file is called .txt and does not begin with the path of an image."""
+        first = given.head.strip().partition(b"\n")[0].strip()
+        return given.is_file and given.path.suffix.lower() == ".txt" and not has_image_name(first)
+
+    @cached_property
+    def _lines(self) -> _Lines:
+        try:
+            with self.root.open("rb") as file:
+                return _lines_of(file.read())
+        except OSError as error:
+            raise ImageherdError(
+                f"{self._shown} cannot be read: {error.strerror or error}."
+            ) from error
+
+    @property
+    def description(self) -> str:
+        """What it was taken for."""
+        n, labels = len(self._lines.number), self._lines.labels
+        kinds = "" if labels is None else f", each after one of {len(set(labels)):,} labels"
+        return f"{n:,} text{'' if n == 1 else 's'}, one a line{kinds}"
+
+    @property
+    def labels(self) -> dict[bytes, str] | None:
+        """The label of each line by its key; None where the lines carry none."""
+        if self._lines.labels is None:
+            return None
+        return dict(zip(map(_key, self._lines.number), self._lines.labels, strict=True))
+
+    def scan(self) -> list[Entry]:
+        """List the lines; their keys are their numbers, from 1, in seven digits or more.
+
+        Raises
+        ------
+        ImageherdError
+            If the file cannot be read or holds no text.
+        """
+        lines = self._lines
+        if not lines.number:
+            raise ImageherdError(f"{self._shown} holds no text; give a file with one text a line.")
+        mtime_ns = self.root.stat().st_mtime_ns
+        columns = (lines.number, lines.start, lines.end, lines.reason)
+        found = (
+            Entry(_key(number), end - start, mtime_ns, reason, position=number)
+            for number, start, end, reason in zip(*columns, strict=True)
+        )
+        return sorted(found, key=lambda entry: entry.key)
+
+    @cached_property
+    def _place(self) -> dict[bytes, tuple[int, int]]:
+        lines = self._lines
+        places = zip(lines.start, lines.end, strict=True)
+        return dict(zip(map(_key, lines.number), places, strict=True))
+
+    def read(self, key: bytes) -> bytes:
+        """Return the text of a line, in UTF-8, without its label.
+
+        Raises
+        ------
+        UnreadableImageError
+            If it is gone, or no text.
+        """
+        try:
+            start, end = self._place[key]
+            with self.root.open("rb") as file:
+                file.seek(start)
+                text = file.read(end - start)
+            text.decode()
+        except (KeyError, ImageherdError) as error:
+            raise UnreadableImageError("no such line") from error
+        except UnicodeDecodeError as error:
+            raise UnreadableImageError(NOT_UTF8) from error
+        except OSError as error:
+            raise UnreadableImageError(f"the file cannot be read: {error.strerror}") from error
+        return text
+
+    def text(self, key: bytes) -> str:
+        """Return the text of a line; raises UnreadableImageError as `read`."""
+        return self.read(key).decode()
+
+    def path(self, key: bytes) -> None:
+        """Return None: a line is in no file of its own."""
+
+    def shown(self, key: bytes) -> str:
+        """Return where a line is, for people: "/data/texts.txt:42"."""
+        return f"{self._shown}:{int(key)}"
+
+    def is_there(self) -> bool:
+        """Whether the file is where it was."""
+        return self.root.is_file()
+
+
+def _key(number: int) -> bytes:
+    return b"%07d" % number
+
+
+def _lines_of(content: bytes) -> _Lines:
+    at = len(_BOM) if content.startswith(_BOM) else 0
+    lines = []
+    for number, line in enumerate(content[at:].split(b"\n"), start=1):
+        if line.strip():
+            lines.append((number, at, line))
+        at += len(line) + 1
+    labels = _labels([line for _, _, line in lines])
+    found = _Lines([], [], [], [], labels)
+    for number, at, line in lines:
+        begin = line.index(b"\t") + 1 if labels else 0
+        text = line[begin:].strip()
+        start = at + begin + line[begin:].index(text)
+        found.number.append(number)
+        found.start.append(start)
+        found.end.append(start + len(text))
+        found.reason.append(_reason(text))
+    return found
+
+
+def _labels(lines: list[bytes]) -> list[str] | None:
+    """Return the label of each line, None if not all have one or too many differ."""
+    labels = []
+    for line in lines:
+        label, tab, _ = line.partition(b"\t")
+        if not tab or not 0 < len(label.strip()) <= _MAX_LABEL_BYTES:
+            return None
+        labels.append(label.strip().decode("utf-8", "replace"))
+    return labels if 0 < 2 * len(set(labels)) <= len(labels) else None
+
+
+def _reason(text: bytes) -> str:
+    if not text:
+        return NO_TEXT
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return ""
