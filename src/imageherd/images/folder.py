@@ -14,6 +14,7 @@ from imageherd.images.names import (
     EXTENSIONS,
     display_path,
     has_image_name,
+    is_herd_name,
     is_skipped,
     key_from_display,
 )
@@ -119,9 +120,11 @@ class FolderSource:
             except OSError as error:
                 if not key:
                     raise ImageherdError(
-                        f"{self._shown} cannot be listed: {_reason(error)}."
+                        f"{self._shown} cannot be listed: {reason_of_error(error)}."
                     ) from error
-                found[key] = Entry(key, 0, 0, f"a folder that cannot be listed: {_reason(error)}")
+                found[key] = Entry(
+                    key, 0, 0, f"a folder that cannot be listed: {reason_of_error(error)}"
+                )
                 continue
             for child in children:
                 child_key = key + b"/" + child.name if key else child.name
@@ -164,7 +167,7 @@ class FolderSource:
                 raise UnreadableImageError(reason)
             return path.read_bytes()
         except OSError as error:
-            raise UnreadableImageError(_reason(error)) from error
+            raise UnreadableImageError(reason_of_error(error)) from error
 
     def _check(self) -> None:
         try:
@@ -174,10 +177,12 @@ class FolderSource:
                 raise ImageherdError(
                     f"There is no folder {self._shown}. Check the path."
                 ) from error
-            raise ImageherdError(f"{self._shown} cannot be opened: {_reason(error)}.") from error
+            raise ImageherdError(
+                f"{self._shown} cannot be opened: {reason_of_error(error)}."
+            ) from error
         if not stat.S_ISDIR(mode):
             raise ImageherdError(f"{self._shown} is a file; give the folder that holds the images.")
-        if _is_herd(os.fsencode(self.root.name)):
+        if is_herd_name(os.fsencode(self.root.name)):
             raise ImageherdError(f"{self._shown} is a herd; give the folder that holds the images.")
 
 
@@ -186,7 +191,7 @@ def entry_of(key: bytes, file: os.DirEntry[bytes] | Path) -> Entry:
     try:
         status = file.stat()
     except OSError as error:
-        return Entry(key, 0, 0, _reason(error))
+        return Entry(key, 0, 0, reason_of_error(error))
     if not stat.S_ISREG(status.st_mode):
         return Entry(key, 0, 0, _reason_of(status))
     reason = _reason_of(status)
@@ -207,22 +212,19 @@ def _reason_of(status: os.stat_result) -> str:
     return ""
 
 
-def _reason(error: OSError) -> str:
+def reason_of_error(error: OSError) -> str:
+    """Say what the system had against opening or reading a file, in a few words."""
     return _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
 
 
 def _is_folder(child: os.DirEntry[bytes]) -> bool:
     try:
-        if not child.is_dir() or _is_herd(child.name):
+        if not child.is_dir() or is_herd_name(child.name):
             return False
         # A link's own name may hide that it leads to a herd.
-        return not (child.is_symlink() and _is_herd(os.path.realpath(child.path)))
+        return not (child.is_symlink() and is_herd_name(os.path.realpath(child.path)))
     except OSError:
         return False
-
-
-def _is_herd(path: bytes) -> bool:
-    return path.lower().endswith(b".herd")
 
 
 def _identity(folder: bytes) -> tuple[int, int]:

@@ -25,6 +25,11 @@ def is_skipped(name: bytes) -> bool:
     return name.startswith(b".") or name.lower() in _SKIPPED
 
 
+def is_herd_name(name: bytes) -> bool:
+    """Whether a folder is called as herds are."""
+    return name.lower().endswith(b".herd")
+
+
 def has_image_name(name: bytes) -> bool:
     """Whether a name ends in one of `EXTENSIONS`."""
     return os.path.splitext(name)[1].lower() in _EXTENSIONS  # noqa: PTH122
