@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from imageherd.clustering import NOWHERE, Clustering, by_cluster
+from imageherd.columns import labels_in_column
 from imageherd.derived import Features
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
@@ -19,6 +21,8 @@ from imageherd.metrics import confusion, mean_entropies, neighbor_consistency, s
 from imageherd.neighbors import NeighborGraph
 
 N_NEIGHBORS = 20
+
+_COLUMN = "column:"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,30 @@ class Evaluation:
     n_images: int
     n_unlabelled: int
     n_nowhere: int
+
+
+def labels_of(labels: str | Path, items: pa.Table, herd: Path) -> list[str | None]:
+    """Find the label of each item.
+
+    Parameters
+    ----------
+    labels : str or Path
+        "column:NAME" for what the items' sources say of them in a column; see
+        `imageherd.columns.labels_in_column`. Anything else as in `read_labels`.
+    items : pyarrow.Table
+        Items of the herd.
+    herd : Path
+        The herd.
+
+    Returns
+    -------
+    list of str or None
+        None where there is no label.
+    """
+    column = str(labels).removeprefix(_COLUMN)
+    if column != str(labels):
+        return labels_in_column(herd, items, column)
+    return read_labels(labels, items["path"].to_pylist())
 
 
 def read_labels(labels: str | Path, paths: list[str]) -> list[str | None]:

@@ -26,6 +26,9 @@ from imageherd.review import most_doubtful
 FORMATS = ("csv", "parquet", "folders")
 LINKS = ("copy", "symlink", "hardlink")
 
+# What some tables have besides the columns of assignments_table.
+_ADDED = ("rank", "doubt", "why", "features")
+
 
 def export(
     clustering: Clustering,
@@ -37,6 +40,7 @@ def export(
     to: str = "csv",
     link: str = "copy",
     review: int = 0,
+    columns: pa.Table | None = None,
 ) -> Path:
     """Write `clustering` to `destination`; what is there is never overwritten.
 
@@ -62,6 +66,9 @@ def export(
         Write only this many images, those most worth a look, with the reason; see
         `imageherd.review.most_doubtful`. In folders each file name begins with its rank, and
         ``review.csv`` lies beside them.
+    columns : pyarrow.Table, optional
+        What is said of each item beside, as from `imageherd.columns.columns_of`: goes into every
+        table, see `assignments_table`.
 
     Raises
     ------
@@ -78,11 +85,12 @@ def export(
             f"{destination} exists already; export never overwrites. Name another."
         )
     if review:
-        _write_review(clustering, items, sources, destination, to, link, review)
+        listed = assignments_table(clustering, items, columns)
+        _write_review(clustering, items, listed, sources, destination, to, link, review)
     elif to == "folders":
         _write_folders(clustering, items, sources, destination, link)
     else:
-        table = assignments_table(clustering, items)
+        table = assignments_table(clustering, items, columns)
         if to == "csv":
             write_atomically(destination, lambda file: pyarrow.csv.write_csv(table, file))
         else:
@@ -90,22 +98,26 @@ def export(
     return destination
 
 
-def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
+def assignments_table(
+    clustering: Clustering, items: pa.Table, columns: pa.Table | None = None
+) -> pa.Table:
     """Return one row an image that is still there: what it is, its cluster, or why it has none.
 
     Columns: row, path, status, reason, uid, name, probability, second_name, agreement, outlier,
     duplicate_of (the row of the image fitted for it; null if it was itself), taken_at, width,
     height. An image without a cluster has nulls there, one of an old clustering in agreement,
-    outlier and duplicate_of.
+    outlier and duplicate_of. Then the columns of `columns`, a row an item; one whose name is taken
+    is called source_NAME.
     """
-    items = items.filter(pc.not_equal(items["status"], DELETED))
+    there = pc.not_equal(items["status"], DELETED)
+    items = items.filter(there)
     rows = items["row"].to_numpy()
     position = np.searchsorted(clustering.rows, rows)
     position[position == len(clustering.rows)] = 0
     missing = clustering.rows[position] != rows
     names = clustering.names()
     uids, seconds = clustering.uids[position], clustering.second[position]
-    return pa.table(
+    table = pa.table(
         {
             "row": items["row"],
             "path": items["path"],
@@ -123,6 +135,16 @@ def assignments_table(clustering: Clustering, items: pa.Table) -> pa.Table:
             "height": items["height"],
         }
     )
+    return table if columns is None else _beside(table, columns, there)
+
+
+def _beside(table: pa.Table, columns: pa.Table, there: pa.ChunkedArray) -> pa.Table:
+    for name in columns.column_names:
+        free = name
+        while free in (*table.column_names, *_ADDED):
+            free = f"source_{free}"
+        table = table.append_column(free, columns[name].filter(there))
+    return table
 
 
 def _quality_columns(
@@ -144,6 +166,7 @@ def _quality_columns(
 def _write_review(
     clustering: Clustering,
     items: pa.Table,
+    listed: pa.Table,
     sources: list[Source],
     destination: Path,
     to: str,
@@ -155,7 +178,6 @@ def _write_review(
     there = pc.not_equal(items["status"], DELETED).to_numpy()[clustering.rows]
     doubts = most_doubtful(clustering, n, there)
     rows = clustering.rows[[doubt.position for doubt in doubts]]
-    listed = assignments_table(clustering, items)
     at = np.searchsorted(listed["row"].to_numpy(), rows)
     ranks = np.arange(1, len(doubts) + 1)
     table = pa.table(

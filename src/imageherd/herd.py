@@ -344,9 +344,8 @@ class Herd:
         file = report_file(self.path, name) if path is None else Path(path)
         data = self.features(clustering.config["features"])
         xy = kept_map(self.path, data)
-        content = gather(
-            clustering, data.rows, data.X, xy, self._items.table(), sources_of(self.path)
-        )
+        known = (self._items.table(), sources_of(self.path))
+        content = gather(clustering, data.rows, data.X, xy, *known)
         return write_report(content, file)
 
     def figures(self, folder: str | Path, *, name: str = "default", **options: Any) -> Figures:
