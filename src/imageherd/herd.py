@@ -83,8 +83,7 @@ class Herd:
         if key is None:
             raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
         store = feature_set(self.path, key)
-        rows = self._readable()
-        rows = rows[np.isin(rows, store.rows_present())]
+        rows = np.intersect1d(self._readable(), store.rows_present(), assume_unique=True)
         if len(rows) == 0:
             raise ImageherdError(
                 f"{self.path} holds no readable image with features {key}; run `imageherd embed`."
