@@ -83,10 +83,13 @@ def test_an_image_of_the_herd_finds_itself(herd, photos):
         ({"item": 1, "text": "hat"}, "Give one thing to search for"),
         ({"item": 1, "by": "heads"}, "by='heads' is not known; choose features or head"),
         ({"item": 1, "n": 0}, "n=0 is too few"),
-        ({"item": -1}, "Row -1 is no image with features"),
-        ({"item": 99}, "Row 99 is no image with features"),
+        ({"item": -1}, "The herd has no row -1"),
+        ({"item": 99}, "The herd has no row 99; images with features are in 0 to "),
         ({"item": "no.jpg"}, "No image of the herd has the path 'no.jpg'.*such as 'left/0.jpg'"),
-        ({"item": "left/empty.jpg"}, "No image of the herd has the path"),
+        (
+            {"item": "left/empty.jpg"},
+            r"'left/empty.jpg' \(row \d+\) is known to the herd, but cannot be read: ",
+        ),
         ({"image": "no.jpg"}, "There is no image file no.jpg"),
         ({"text": "hat"}, "features of a CLIP or SigLIP model only.*are of efficientnet-lite0"),
         ({"text": "hat", "by": "head"}, "no input for a head"),
@@ -332,6 +335,25 @@ def test_a_path_of_two_sources_is_told_apart_by_row():
     with pytest.raises(ImageherdError, match=r"2 images .* give one's row: 0, 2"):
         position_of("a.jpg", np.array([0, 2]), items)
     assert position_of(2, np.array([0, 2]), items) == 1
+
+
+def test_why_a_known_image_cannot_be_searched_for():
+    items = pa.table(
+        {
+            "row": [0, 1, 2, 3],
+            "path": ["a.jpg", "b.jpg", "c.jpg", "b.jpg"],
+            "status": ["ok", "deleted", "pending", "unreadable"],
+            "reason": ["", "", "", "zero bytes"],
+        }
+    )
+    rows = np.array([0])
+    for item, why in [
+        (1, r"'b.jpg' \(row 1\) .* was gone from its source"),
+        ("c.jpg", r"\(row 2\) .* has no features of this kind yet"),
+        ("b.jpg", r"\(row 3\) .* cannot be read: zero bytes\.$"),
+    ]:
+        with pytest.raises(ImageherdError, match=why):
+            position_of(item, rows, items)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from imageherd.backbones import Backbone, load_backbone
 from imageherd.clustering import Clustering
 from imageherd.derived import Features, feature_keys, feature_set
 from imageherd.errors import ImageherdError
-from imageherd.features.items import OK
+from imageherd.features.items import DELETED, OK, UNREADABLE
 from imageherd.features.reading import Job, read_image
 from imageherd.images.folder import FolderSource
 from imageherd.images.names import display_path
@@ -136,8 +136,10 @@ def position_of(item: int | str, rows: NDArray[np.int64], items: pa.Table) -> in
         # As shown, or as a shell gives it: bytes that are no text, or a backslash not doubled.
         shown = display_path(os.fsencode(item))
         written = pa.array([item if item.isprintable() else shown, shown])
-        there = pc.and_(pc.is_in(items["path"], written), pc.equal(items["status"], OK))
-        found = items["row"].filter(there).to_pylist()
+        known = items.filter(pc.is_in(items["path"], written))
+        found = known["row"].filter(pc.equal(known["status"], OK)).to_pylist()
+        # The last row of a path is what the file was when it was looked at last.
+        found = found or known["row"].to_pylist()[-1:]
         if not found:
             example = items["path"][int(rows[0])].as_py()
             raise ImageherdError(
@@ -152,11 +154,21 @@ def position_of(item: int | str, rows: NDArray[np.int64], items: pa.Table) -> in
         item = found[0]
     at = int(np.searchsorted(rows, item))
     if at == len(rows) or rows[at] != item:
-        raise ImageherdError(
-            f"Row {item} is no image with features: it cannot be read, is gone, or never was; "
-            f"rows go from {rows[0]} to {rows[-1]}."
-        )
+        raise ImageherdError(_why_not(int(item), rows, items))
     return at
+
+
+def _why_not(item: int, rows: NDArray[np.int64], items: pa.Table) -> str:
+    """Say why a row cannot be searched for."""
+    if not 0 <= item < len(items):
+        return f"The herd has no row {item}; images with features are in {rows[0]} to {rows[-1]}."
+    about = items.slice(item, 1).to_pylist()[0]
+    what = f"{about['path']!r} (row {item}) is known to the herd, but"
+    if about["status"] == DELETED:
+        return f"{what} was gone from its source when it was embedded last."
+    if about["status"] == UNREADABLE:
+        return f"{what} cannot be read: {about['reason']}."
+    return f"{what} has no features of this kind yet; run `imageherd embed`."
 
 
 def cluster_names(rows: NDArray[np.int64], clustering: Clustering) -> list[str | None]:
