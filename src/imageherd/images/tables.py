@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 import threading
-import urllib.parse
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
@@ -23,14 +21,14 @@ from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import entry_of
 from imageherd.images.image_column import ImageColumn, image_column
 from imageherd.images.locations import check_schemes, fetch, scheme_of
-from imageherd.images.names import display_path, key_from_display
+from imageherd.images.names import display_path
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
 from imageherd.images.table_columns import carried_columns
 from imageherd.images.table_files import ARROW, PARQUET, TEXT, Rows, open_rows
 from imageherd.images.table_folders import is_folder_of_tables, is_saved_dataset, table_files
+from imageherd.images.uris import parts_of, uri_of
 
-_SCHEME = "table:"
-_URI = re.compile(r"(?:([^@/\\:]+)@)?(.+)", re.DOTALL)
+_SCHEME = "table"
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,7 @@ class TableSource:
         self.root = Path(os.path.abspath(given))  # noqa: PTH100
         self.image_column = image_column
         self._shown = display_path(os.fsencode(self.root.as_posix()))
-        chosen = f"{urllib.parse.quote(image_column, safe='')}@" if image_column else ""
-        self.uri = f"{_SCHEME}{chosen}{self._shown}"
+        self.uri = uri_of(_SCHEME, self.root, image_column)
         self.name = self.root.name
         self._lock = threading.Lock()
         self._listing: _Listing | None = None
@@ -124,10 +121,7 @@ class TableSource:
     @classmethod
     def from_uri(cls, uri: str) -> TableSource:
         """Return the source with this `uri`, whether or not the table is there now."""
-        match = _URI.fullmatch(uri.removeprefix(_SCHEME))
-        assert match is not None
-        chosen = urllib.parse.unquote(match[1]) if match[1] else None
-        root = os.fsdecode(key_from_display(match[2]))
+        root, chosen = parts_of(uri)
         return cls(root, image_column=chosen, must_exist=False)
 
     @property
