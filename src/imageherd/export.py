@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -13,12 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
 from imageherd.clustering import Clustering
 from imageherd.errors import ImageherdError
 from imageherd.features.items import DELETED, OK
 from imageherd.features.store import SHARD_ROWS, FeatureSet
 from imageherd.files import write_atomically
+from imageherd.images.decode import FORMATS as IMAGE_FORMATS
+from imageherd.images.decode import UnreadableImageError
+from imageherd.images.names import has_image_name
 from imageherd.images.source import Source
 from imageherd.progress import progress
 from imageherd.review import most_doubtful
@@ -235,28 +240,61 @@ def _write_folders(
     uids = clustering.uids[there].tolist()
     table = table.filter(pa.array(there))
     keys, indices = table["key"].to_pylist(), table["source"].to_pylist()
+    if link != "copy":
+        _refuse_links(sources, keys, indices, link)
     starts = [(prefixes or {}).get(row, "") for row in table["row"].to_pylist()]
     folders = folder_names(clustering.names())
     used: dict[tuple[str, bytes], int] = {}
-    gone = []
+    gone: list[str] = []
     destination.mkdir(parents=True, exist_ok=True)
     for uid in set(uids):
         (destination / folders[uid]).mkdir()
     with progress("Exporting", len(keys)) as advance:
-        for uid, key, index, start in zip(uids, keys, indices, starts, strict=True):
-            folder = destination / folders[uid]
-            origin = sources[index].path(key)
-            if not origin.exists():
-                gone.append(origin)
+        times = table["mtime_ns"].to_pylist()
+        for uid, key, index, start, time in zip(uids, keys, indices, starts, times, strict=True):
+            source, folder = sources[index], destination / folders[uid]
+            origin = source.path(key)
+            data = _contents(source, key) if origin is None else None
+            if data is None if origin is None else not origin.exists():
+                gone.append(source.shown(key))
                 continue
-            name = start.encode() + key.rpartition(b"/")[2]
-            _place(origin, folder / os.fsdecode(_free_name(folder.name, name, used)), link)
+            name = start.encode() + key.rpartition(b"/")[2] + _missing_ending(key, data)
+            target = folder / os.fsdecode(_free_name(folder.name, name, used))
+            if origin is not None:
+                _place(origin, target, link)
+            elif data is not None:
+                target.write_bytes(data)
+                os.utime(target, ns=(time, time))
             advance(1)
     if gone:
         raise ImageherdError(_what_is_gone(gone, len(keys), destination))
 
 
-def _what_is_gone(gone: list[Path], n: int, destination: Path) -> str:
+def _refuse_links(sources: list[Source], keys: list[bytes], indices: list[int], link: str) -> None:
+    for key, index in zip(keys, indices, strict=True):
+        if sources[index].path(key) is None:
+            raise ImageherdError(
+                f"{sources[index].shown(key)} is no file of its own, so there can be no {link} to "
+                "it; use --link copy."
+            )
+
+
+def _contents(source: Source, key: bytes) -> bytes | None:
+    try:
+        return source.read(key)
+    except UnreadableImageError:
+        return None
+
+
+def _missing_ending(key: bytes, data: bytes | None) -> bytes:
+    """Return the ending that an image needs as a file where its key has none, as in a table."""
+    if data is None or has_image_name(key):
+        return b""
+    with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        return f".{image.format}".lower().encode()
+
+
+def _what_is_gone(gone: list[str], n: int, destination: Path) -> str:
     if len(gone) == n:
         # The folders made are empty: in the way of the next try, and of no use.
         for folder in (*destination.iterdir(), destination):

@@ -18,6 +18,7 @@ from imageherd.images.names import (
     is_skipped,
     key_from_display,
 )
+from imageherd.images.packing import has_archive_name
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
 
 _REASONS = {
@@ -134,7 +135,7 @@ class FolderSource:
                     heapq.heappush(folders, (n_links + child.is_symlink(), child_key))
         if not found:
             raise ImageherdError(
-                f"There is no image in {self._shown} or the folders in it. "
+                f"There is no image in {self._shown} or the folders in it{self._archives()}. "
                 f"These file names are taken for images: {', '.join(EXTENSIONS)}."
             )
         return [found[key] for key in sorted(found)]
@@ -168,6 +169,13 @@ class FolderSource:
             return path.read_bytes()
         except OSError as error:
             raise UnreadableImageError(reason_of_error(error)) from error
+
+    def _archives(self) -> str:
+        """Name an archive that is there: it may be what was meant."""
+        names = sorted(path.name for path in self.root.iterdir() if has_archive_name(path.name))
+        if not names:
+            return ""
+        return f", but {display_path(os.fsencode(names[0]))}: give an archive by its own path"
 
     def _check(self) -> None:
         try:
