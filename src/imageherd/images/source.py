@@ -163,7 +163,6 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("vectors", "imageherd.images.vectors:VectorFile", "vectors (.npy, .parquet)"),
     Kind("array", "imageherd.images.arrays:ArraySource", "an array of images (.npy, .npz)"),
-    Kind("array", "imageherd.images.arrays:ArraySource", "an array of images (.npy, .npz)"),
     Kind("table", "imageherd.images.tables:TableSource", "a table (.parquet, .arrow, .csv)"),
     Kind("shards", "imageherd.images.shards:ShardsSource", "tar shards (train-{000..131}.tar)"),
     Kind("archive", "imageherd.images.archive:ArchiveSource", "an archive (.tar, .tar.gz, .zip)"),
