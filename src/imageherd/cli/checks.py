@@ -20,7 +20,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _BRACES = re.compile(r"\{[^}]*\}")
 _ENDINGS = re.compile(
-    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|csv|tsv|npy|npz)$", re.IGNORECASE
+    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|pq|arrow|feather|csv|tsv|npy|npz)$", re.IGNORECASE
 )
 
 
@@ -116,7 +116,7 @@ def _check_known(method: str, found: dict[str, Any]) -> None:
             )
 
 
-def source(given: str) -> Listed:
+def source(given: str, image_column: str | None = None) -> Listed:
     """Open what images are to be taken from; if it is a herd, say what to do with that."""
     path = Path(given)
     if is_herd(path):
@@ -125,8 +125,9 @@ def source(given: str) -> Listed:
             f"imageherd cluster {shown(given)}"
         )
     from imageherd.features.listing import Listed
+    from imageherd.images.source import open_source
 
-    return Listed(given)
+    return Listed(open_source(given, image_column=image_column))
 
 
 def say_source(screen: Screen, given: str, found: Listed) -> int:

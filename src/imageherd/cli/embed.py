@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   imageherd embed holiday/
   imageherd embed holiday.zip
+  imageherd embed train.parquet --image-column photo
   imageherd embed holiday/ --herd holiday.herd --backbone facebook/dinov2-small"""
 
 
@@ -20,6 +21,7 @@ def embed(
     herd: options.HerdOption = None,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
     moved_from: options.MovedFrom = None,
+    image_column: options.ImageColumn = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -33,7 +35,7 @@ def embed(
     home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         checks.device_name(device)
-        found = checks.source(source)
+        found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
         checks.say_source(screen, source, found)
 

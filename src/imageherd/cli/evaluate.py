@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   imageherd evaluate holiday.herd --labels labels.csv
-  imageherd evaluate holiday.herd --labels folder"""
+  imageherd evaluate holiday.herd --labels folder
+  imageherd evaluate train.herd --labels column:label"""
 
 # More columns than this are not readable as a matrix, whatever the terminal.
 WIDEST = 20
@@ -30,9 +31,9 @@ def evaluate(
         str,
         typer.Option(
             "--labels",
-            metavar="CSV|folder",
-            help="A CSV file with the columns path and label, or the word folder if each image "
-            "lies in a folder named after its class.",
+            metavar="CSV|folder|column:NAME",
+            help="A CSV file with the columns path and label; the word folder if each image lies "
+            "in a folder named after its class; or a column that the images' table has of them.",
         ),
     ],
     name: options.ClusteringName = "default",

@@ -24,8 +24,18 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Where the images are: a folder, with the folders in it, or an archive (.tar, .zip).",
+        help="Where the images are: a folder, with the folders in it, an archive (.tar, .zip), a "
+        "table (.parquet, .csv), a Hugging Face dataset on disk, an array (.npy, .npz).",
         show_default=False,
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column",
+        metavar="NAME",
+        help="The column of a table, or the array of a file, that holds the images.",
+        show_default="found",
     ),
 ]
 HerdOption = Annotated[

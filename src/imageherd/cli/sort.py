@@ -40,6 +40,7 @@ def sort(
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
     keep_duplicates: KeepDuplicates = False,
     moved_from: options.MovedFrom = None,
+    image_column: options.ImageColumn = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -63,7 +64,7 @@ def sort(
         wanted = checks.cluster_count(n_clusters)
         checks.one_of("--method", method, options.METHODS)
         checks.device_name(device)
-        found = checks.source(source)
+        found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
         n_found = checks.say_source(screen, source, found)
         if not is_herd(home):

@@ -139,8 +139,11 @@ class Given:
 class SourceClass(Protocol):
     """What the class of a kind of source offers besides `Source`."""
 
-    def __call__(self, given: str | Path) -> Source:
-        """Open a source; raises ImageherdError if it is not there or cannot be opened."""
+    def __call__(self, given: str | Path, **chosen: str) -> Source:
+        """Open a source; raises ImageherdError if it is not there or cannot be opened.
+
+        Kinds with columns take an `image_column`.
+        """
         ...
 
     def takes(self, given: Given) -> bool:
@@ -171,14 +174,18 @@ KINDS = (
 )
 """Most particular first: the first kind that takes what is given opens it."""
 
+_WITH_COLUMNS = ("array", "table")
 
-def open_source(given: str | Path) -> Source:
+
+def open_source(given: str | Path, *, image_column: str | None = None) -> Source:
     """Return the source of images that something given is.
 
     Parameters
     ----------
     given : str or Path
         A path, or what else one of `KINDS` takes.
+    image_column : str, optional
+        Which column of a table or array of a file holds the images; found by default.
 
     Raises
     ------
@@ -187,10 +194,15 @@ def open_source(given: str | Path) -> Source:
     """
     found = Given(os.fspath(given))
     for kind in KINDS:
+        if image_column is not None and kind.scheme not in _WITH_COLUMNS:
+            continue
         source_class = _class_of(kind)
         if source_class.takes(found):
-            return source_class(given)
+            chosen = {} if image_column is None else {"image_column": image_column}
+            return source_class(given, **chosen)
     shown = display_path(os.fsencode(found.text))
+    if image_column is not None and os.path.lexists(found.path):
+        raise ImageherdError(f"{shown} is no table or array, so it has no column {image_column}.")
     kinds = ", ".join(kind.words for kind in KINDS)
     if not os.path.lexists(found.path):
         raise ImageherdError(
