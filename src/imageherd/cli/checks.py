@@ -20,7 +20,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _BRACES = re.compile(r"\{[^}]*\}")
 _ENDINGS = re.compile(
-    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|pq|arrow|feather|csv|tsv|npy|npz)$", re.IGNORECASE
+    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|pq|arrow|feather|csv|tsv|npy|npz)$",
+    re.IGNORECASE,
 )
 
 
