@@ -162,13 +162,14 @@ def read_pixels(
 ) -> Pixels:
     """Decode all images of a source into one file and map it into memory.
 
+    They lie in the order in which the source is best read (`Entry.position`), by key among equals.
     Killed and run again, it goes on where it was, within 4,096 images, if the source's list of
     images has not changed; complete already, it decodes nothing. What cannot be read is left out.
 
     Parameters
     ----------
     source : Readable
-        See `imageherd.images.source.open_source`.
+        Scanned several times; see `imageherd.features.listing.Listed`.
     folder : Path
         Where ``pixels.u8`` is kept, n · 3 · size² bytes, and ``pixels.json``, what is in it.
     size : int, optional
@@ -182,10 +183,10 @@ def read_pixels(
     ImageherdError
         If there is no image, or none can be read.
     """
-    entries = source.scan()
-    size = size or _first_size(source, entries)
+    entries = _ordered(source)
+    size = size or first_size(source)
     path, record = folder / "pixels.u8", folder / "pixels.json"
-    of = _digest(entries, size)
+    of = digest_of(source, size)
     done, bad = _progress_of(record, path, of, size)
     _decode_on(source, entries, size, path, record, of, (done, bad), workers or usable_cores())
     n = len(entries) - len(bad)
@@ -211,8 +212,9 @@ def native_size(width: int, height: int) -> int:
     return max(8, min(width, height, LARGEST_NATIVE) // 4 * 4)
 
 
-def _first_size(source: Readable, entries: Sequence[Entry]) -> int:
-    for entry in entries:
+def first_size(source: Readable) -> int:
+    """Return `native_size` of the first image of a source that can be read, 96 if none can."""
+    for entry in _ordered(source):
         try:
             if not entry.reason:
                 found = decode(source.read(entry.key), min_side=LARGEST_NATIVE)
@@ -220,6 +222,19 @@ def _first_size(source: Readable, entries: Sequence[Entry]) -> int:
         except UnreadableImageError:
             continue
     return LARGEST_NATIVE
+
+
+def digest_of(source: Readable, size: int) -> str:
+    """Return a hash of what a scan says of the images, and of the size they are wanted in."""
+    facts = hashlib.sha256(str(size).encode())
+    for entry in _ordered(source):
+        facts.update(repr((entry.key, entry.size, entry.mtime_ns)).encode())
+    return facts.hexdigest()
+
+
+def _ordered(source: Readable) -> list[Entry]:
+    """List the images as their source is best read, by key among equals."""
+    return sorted(source.scan(), key=lambda entry: entry.position)
 
 
 def _decode_on(
@@ -276,13 +291,6 @@ def _resizing(
     size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Preprocessing:
     return Preprocessing(size, size, "crop", "bicubic", mean, std)
-
-
-def _digest(entries: Sequence[Entry], size: int) -> str:
-    facts = hashlib.sha256(str(size).encode())
-    for entry in entries:
-        facts.update(repr((entry.key, entry.size, entry.mtime_ns)).encode())
-    return facts.hexdigest()
 
 
 def _progress_of(record: Path, path: Path, of: str, size: int) -> tuple[int, list[tuple[int, str]]]:

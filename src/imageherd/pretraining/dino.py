@@ -24,7 +24,7 @@ STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURES = (0.04, 0.07)
 CENTER_MOMENTUM = 0.9
 TEACHER_MOMENTUM = 0.996
-HIDDEN, BOTTLENECK, MOST_OUTPUTS, FEWEST_OUTPUTS = 2048, 256, 65_536, 256
+MOST_HIDDEN, BOTTLENECK, MOST_OUTPUTS, FEWEST_OUTPUTS = 2048, 256, 65_536, 256
 # For 256 images; an epoch's last step has the last rate.
 RATE, LAST_RATE = 5e-4, 1e-6
 WEIGHT_DECAYS = (0.04, 0.4)
@@ -143,9 +143,10 @@ def n_outputs(n: int) -> int:
 class ProjectionHead(nn.Module):
     """The projection head h: three layers to a bottleneck of unit length, then unit weights.
 
-    Linear(d, 2048) – GELU – Linear(2048, 2048) – GELU – Linear(2048, 256) – L2-normalise –
-    Linear(256, K) without bias, each row of its weight scaled to length 1, so that an output is a
-    cosine. Weights start truncated-normal (std 0.02), biases at 0.
+    Linear(d, w) – GELU – Linear(w, w) – GELU – Linear(w, 256) – L2-normalise – Linear(256, K)
+    without bias, each row of its weight scaled to length 1, so that an output is a cosine. w is
+    2048; less, 8 · d, for the narrow networks, which it would cost more than themselves. Weights
+    start truncated-normal (std 0.02), biases at 0.
 
     Parameters
     ----------
@@ -157,12 +158,13 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, d: int, n_outputs: int) -> None:
         super().__init__()
+        hidden = min(MOST_HIDDEN, 8 * d)
         self.mlp = nn.Sequential(
-            nn.Linear(d, HIDDEN),
+            nn.Linear(d, hidden),
             nn.GELU(),
-            nn.Linear(HIDDEN, HIDDEN),
+            nn.Linear(hidden, hidden),
             nn.GELU(),
-            nn.Linear(HIDDEN, BOTTLENECK),
+            nn.Linear(hidden, BOTTLENECK),
         )
         self.last = nn.Parameter(torch.empty(n_outputs, BOTTLENECK))
         for parameter in self.parameters():

@@ -16,13 +16,16 @@ from imageherd.pretraining.vgg import VGG4
 LARGEST_SMALL = 64
 
 _VITS = {
-    "vit-mini": {"dim": 128, "depth": 6, "n_heads": 4},
-    "vit-tiny": {"dim": 192, "depth": 12, "n_heads": 3},
     "vit-small": {"dim": 384, "depth": 12, "n_heads": 6},
+    "vit-tiny": {"dim": 192, "depth": 12, "n_heads": 3},
+    "vit-mini": {"dim": 128, "depth": 6, "n_heads": 4},
 }
-_RESNETS = {"resnet18-narrow": 16, "resnet18": 64}
-NETWORKS = (*_RESNETS, "vgg4", *_VITS)
-"""Names of the networks; the narrow ResNet (16 channels for 64), VGG-4 on digits and the mini ViT
+_RESNETS = {"resnet18": 64, "resnet18-narrow": 16}
+CONVOLUTIONAL = (*_RESNETS, "vgg4")
+"""Names of the networks that are no transformers."""
+
+NETWORKS = (*CONVOLUTIONAL, *_VITS)
+"""Names of all networks; the narrow ResNet (16 channels for 64), VGG-4 on digits and the mini ViT
 suit a CPU."""
 
 
