@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from feature_fakes import FakeBackbone, World
+from table_makers import MAKERS, Maker
 from imageherd.features.listing import Listed
 from imageherd.images.decode import decode
 from imageherd.images.source import open_source, source_from_uri
@@ -98,6 +99,10 @@ def shards(given: str) -> Callable[[Path], Made]:
     return make
 
 
+def table(make: Maker) -> Callable[[Path], Made]:
+    return lambda root: Made(*make(root, IMAGES))
+
+
 KINDS: dict[str, Callable[[Path], Made]] = {
     "folder": folder,
     "tar": tar(),
@@ -112,6 +117,7 @@ KINDS: dict[str, Callable[[Path], Made]] = {
     "zip, bzip2": zipped(zipfile.ZIP_BZIP2),
     "shards by pattern": shards("shards/s-{08..10}.tar"),
     "shards by folder": shards("shards"),
+    **{name: table(make) for name, make in MAKERS.items()},
 }
 """Name of a kind of source, and what makes one of `IMAGES` in a folder."""
 
