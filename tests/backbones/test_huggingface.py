@@ -12,7 +12,8 @@ import transformers
 from pictures import picture
 from PIL import Image
 
-from imageherd.backbones import load_backbone
+from imageherd.backbones import Preprocessing, load_backbone
+from imageherd.backbones.torch_backbone import TorchBackbone
 from imageherd.errors import ImageherdError
 
 SIDE = 32
@@ -50,14 +51,14 @@ FAMILIES = {
         lambda: transformers.ViTConfig(**TRANSFORMER),
         transformers.ViTImageProcessorPil,
         {"size": SQUARE, "resample": 2},
-        ("class_token", lambda model, x: model(x).last_hidden_state[:, 0]),
+        ("cls", lambda model, x: model(x).last_hidden_state[:, 0]),
     ),
     "dinov2": (
         transformers.Dinov2Model,
         lambda: transformers.Dinov2Config(**TRANSFORMER),
         transformers.BitImageProcessorPil,
         {"size": {"shortest_edge": 40}, "crop_size": SQUARE, "resample": 3},
-        ("class_token", lambda model, x: model(x).pooler_output),
+        ("cls", lambda model, x: model(x).pooler_output),
     ),
     "clip": (
         transformers.CLIPModel,
@@ -65,7 +66,7 @@ FAMILIES = {
         transformers.CLIPImageProcessorPil,
         {"size": {"shortest_edge": SIDE}, "crop_size": SQUARE},
         (
-            "image_embedding",
+            "pooled",
             lambda model, x: model.visual_projection(model.vision_model(x).pooler_output),
         ),
     ),
@@ -74,7 +75,7 @@ FAMILIES = {
         siglip_config,
         transformers.SiglipImageProcessorPil,
         {"size": SQUARE},
-        ("image_embedding", lambda model, x: model.vision_model(x).pooler_output),
+        ("pooled", lambda model, x: model.vision_model(x).pooler_output),
     ),
     "convnext": (
         transformers.ConvNextModel,
@@ -99,7 +100,7 @@ FAMILIES = {
         ),
         transformers.PvtImageProcessorPil,
         {"size": SQUARE},
-        ("mean", lambda model, x: model(x).last_hidden_state.mean(1)),
+        ("mean-patch", lambda model, x: model(x).last_hidden_state.mean(1)),
     ),
 }
 
@@ -229,12 +230,15 @@ def test_weights_that_the_features_do_not_need_may_be_missing(tmp_path):
     assert np.array_equal(first.embed(image)["features"], second.embed(image)["features"])
 
 
-def test_a_model_that_answers_at_random_is_refused(tmp_path):
-    config = transformers.ViTMAEConfig(**TRANSFORMER)
-    transformers.ViTMAEModel(config).save_pretrained(tmp_path)
-    transformers.ViTImageProcessorPil(size=SQUARE).save_pretrained(tmp_path)
+def test_a_model_that_answers_at_random_is_refused():
+    config = transformers.ViTConfig(**TRANSFORMER, hidden_dropout_prob=0.5)
+    model = transformers.ViTModel(config).train()
     with pytest.raises(ImageherdError, match="differently each time"):
-        load_backbone(str(tmp_path), device="cpu")
+        TorchBackbone(
+            *(model, lambda x: model(x).last_hidden_state[:, 0], Preprocessing(SIDE, SIDE)),
+            name="tiny",
+            facts={"model": "tiny"},
+        )
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path):
@@ -271,7 +275,8 @@ def run_in_a_fresh_process(code, cache, *arguments):
 
 LOAD = """
 import sys, time
-from imageherd.backbones import load_backbone
+from imageherd.backbones import Preprocessing, load_backbone
+from imageherd.backbones.torch_backbone import TorchBackbone
 from imageherd.errors import ImageherdError
 start = time.monotonic()
 try:

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from imageherd.errors import ImageherdError
 
@@ -31,7 +36,7 @@ class ModelFolder(NamedTuple):
     weights: list[Path]
 
 
-def find_model(name: str) -> ModelFolder:
+def find_model(name: str, *, gated: bool = False) -> ModelFolder:
     """Find a model as a folder, else in the Hugging Face cache, else download it there.
 
     Parameters
@@ -39,6 +44,8 @@ def find_model(name: str) -> ModelFolder:
     name : str
         A folder, or a hub name such as "facebook/dinov2-small". A cached model is taken as it is:
         the network is asked only for what is not there.
+    gated : bool, default=False
+        Whether its makers are known to give it out on request only, which an error then says.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def find_model(name: str) -> ModelFolder:
         cached = _snapshot(name, local_files_only=True)
         return ModelFolder(cached, cached.name, weight_files(cached))
     except (OSError, ImageherdError):
-        downloaded = _download(name)
+        downloaded = _download(name, gated=gated)
     return ModelFolder(downloaded, downloaded.name, weight_files(downloaded))
 
 
@@ -97,7 +104,40 @@ def _snapshot(name: str, *, revision: str | None = None, local_files_only: bool 
     return Path(str(folder))
 
 
-def _download(name: str) -> Path:
+def hub_file(repo: str, filename: str) -> Path:
+    """Find one file of a hub repository in the Hugging Face cache, else download it there.
+
+    Raises
+    ------
+    ImageherdError
+        If it is not there and the hub does not have it, will not give it or cannot be reached.
+    """
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, filename, local_files_only=True))
+    except OSError:
+        pass
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, filename, etag_timeout=TIMEOUT_SECONDS))
+    except Exception as error:  # every HTTP library the hub's client has used has its own errors
+        # The one that says the hub could not be asked is a kind of the one that says it has none.
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise ImageherdError(
+                f"{repo} has no {filename} on the Hugging Face hub, and pickled weights are never "
+                "opened, since they can run code."
+            ) from error
+        raise ImageherdError(
+            f"{filename} of {repo} is not on this machine and {_no_hub()}: run `hf download {repo} "
+            f"{filename} --local-dir .` on a machine with a network, copy the file here and give "
+            "it after an @ at the end of the name."
+        ) from error
+
+
+def _no_hub() -> str:
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    return "HF_HUB_OFFLINE is set" if offline else "the Hugging Face hub cannot be reached"
+
+
+def _download(name: str, *, gated: bool) -> Path:
     try:
         found = huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT_SECONDS)
         files = [sibling.rfilename for sibling in found.siblings or []]
@@ -116,10 +156,11 @@ def _download(name: str) -> Path:
             f"The Hugging Face hub has no model {name}, or it is private (`hf auth login`)."
         ) from error
     except Exception as error:  # every HTTP library the hub's client has used has its own errors
+        first = f" (access must be granted at https://huggingface.co/{name} first)" if gated else ""
         raise ImageherdError(
-            f"{name} is not on this machine and the Hugging Face hub cannot be reached: run "
-            f"`hf download {name} --local-dir {name.split('/')[-1]}` on a machine with a network, "
-            "copy that folder here and give its path instead of the name."
+            f"{name} is not on this machine and {_no_hub()}: run `hf download {name} --local-dir "
+            f"{name.split('/')[-1]}` on a machine with a network{first}, copy that folder here and "
+            "give its path instead of the name."
         ) from error
 
 

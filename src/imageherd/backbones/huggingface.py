@@ -3,126 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
-from imageherd.backbones.base import (
-    BATCH_SIZE,
-    PIXELS_VERSION,
-    Outputs,
-    files_sha256,
-    identity_key,
-    run_padded,
-)
-from imageherd.backbones.hub import ModelFolder, find_model
+from imageherd.backbones.base import files_sha256
+from imageherd.backbones.hub import find_model
+from imageherd.backbones.outputs import choose_output, see_all
 from imageherd.backbones.preprocess import Mode, Preprocessing
-from imageherd.backbones.processor_config import read_preprocessing
+from imageherd.backbones.presets import Preset, preset_of
+from imageherd.backbones.processor_config import (
+    differences,
+    has_config,
+    parse_preprocessing,
+    read_preprocessing,
+)
+from imageherd.backbones.torch_backbone import TorchBackbone
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
 
-# Trained so that the first token stands for the image.
-CLASS_TOKEN = {"deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "vit_msn"}
-# Families whose own pooling is what their classifier, or their partner for texts, was fed.
-POOLED = {
-    "clip_vision_model",
-    "siglip_vision_model",
-    "beit",
-    "data2vec-vision",
-    "swin",
-    "swinv2",
-} | {
-    *("bit", "convnext", "convnextv2", "dinov3_convnext", "efficientnet", "focalnet", "levit"),
-    *("mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "regnet", "resnet"),
-}
-
-Extract = Callable[[torch.Tensor], torch.Tensor]
-
-
-class HuggingFaceBackbone:
-    """A frozen transformers model; see `Backbone` for the attributes.
-
-    Half precision (float16) on a GPU, float32 on the CPU. ``identity["output"]`` says what the
-    features are: "image_embedding" (CLIP, SigLIP and other models of images and texts: the
-    projected embedding), "class_token" (ViT, DINO, DINOv2, DINOv3: after the last layer norm),
-    "pooled" (convolutional families, Swin, BEiT: the family's own pooling) or "mean" (any other:
-    the mean of the last hidden state over its positions).
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        On its device, in evaluation mode.
-    found : ModelFolder
-        Where it was loaded from.
-    preprocessing : Preprocessing
-        Its input.
-    name : str
-        What the user called it.
-
-    Attributes
-    ----------
-    model : transformers.PreTrainedModel
-        As given; a model of images and texts has its other side there.
-    """
-
-    def __init__(
-        self, model: Any, found: ModelFolder, preprocessing: Preprocessing, *, name: str
-    ) -> None:
-        self.name = name
-        self.preprocessing = preprocessing
-        self.batch_size = BATCH_SIZE
-        self.model = model
-        self._device, self._dtype = model.device, model.dtype
-        output, self._extract = choose_output(model)
-        self.dim = self._probe()
-        self.identity: dict[str, Any] = {
-            # A folder may be moved: what it is called stays, where it lies does not count.
-            "model": name if found.revision else found.folder.resolve().name,
-            "revision": found.revision,
-            "weights": files_sha256(found.weights),
-            "output": output,
-            "preprocessing": {**preprocessing.to_dict(), "version": PIXELS_VERSION},
-            "dtype": str(self._dtype).removeprefix("torch."),
-        }
-        self.key = identity_key(self.identity)
-
-    def embed(self, batch: NDArray[np.float32]) -> Outputs:
-        """Turn a batch (b, 3, size, size) into features; see `Backbone.embed`."""
-        return run_padded(batch, self.preprocessing, self.batch_size, self._run)
-
-    def _run(self, block: NDArray[np.float32]) -> Outputs:
-        images = torch.from_numpy(block).to(self._device, self._dtype)
-        with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True):
-            features = self._extract(images)
-        return {"features": features.float().cpu().numpy()}
-
-    def _probe(self) -> int:
-        """Run one image twice, to see that the model runs and always answers the same."""
-        size = self.preprocessing.size
-        ramp = np.linspace(-1, 1, 3 * size * size, dtype=np.float32).reshape(1, 3, size, size)
-        try:
-            first, second = self._run(ramp)["features"], self._run(ramp)["features"]
-        except Exception as error:  # whatever a model of any family raises
-            raise ImageherdError(
-                f"{self.name} does not turn one {size} x {size} image into features: {error}"
-            ) from error
-        if first.ndim != 2 or not np.array_equal(first, second):
-            raise ImageherdError(
-                f"{self.name} answers the same image differently each time, as models trained by "
-                "masking do: it is no backbone as it stands."
-            )
-        return int(first.shape[1])
-
 
 def load_huggingface(
-    name: str, *, device: str = "auto", mode: Mode | None = None
-) -> HuggingFaceBackbone:
+    name: str,
+    *,
+    device: str = "auto",
+    mode: Mode | None = None,
+    output: str | None = None,
+) -> TorchBackbone:
     """Load a transformers vision model from a folder, the Hugging Face cache or the hub.
 
     Never runs code that comes with a model, never opens pickled weights.
@@ -130,54 +41,74 @@ def load_huggingface(
     Parameters
     ----------
     name : str
-        A hub name such as "facebook/dinov2-small", or a folder.
+        A preset such as "dinov2-small", a hub name such as "facebook/dinov2-small", or a folder.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         Where it runs.
     mode : {"crop", "squash"}, optional
         Overrides the model's own.
+    output : str, optional
+        What stands for an image; see `imageherd.backbones.outputs.choose_output`.
 
     Raises
     ------
     ImageherdError
-        If the model cannot be found, is not whole, or is not one that transformers can load.
+        If the model cannot be found, is not whole, has no such output, or is not one that
+        transformers can load.
+
+    Warns
+    -----
+    UserWarning
+        If the model says nothing of its preprocessing, or not what its makers published.
     """
     where = resolve_device(device)
-    found = find_model(name)
-    preprocessing = read_preprocessing(found.folder).with_mode(mode)
+    preset = preset_of(name)
+    folder = Path(name).expanduser()
+    place = preset.repo if preset is not None and not folder.is_dir() else name
+    found = find_model(place, gated=preset is not None and preset.gated)
+    preprocessing = _preprocessing(name, found.folder, preset).with_mode(mode)
     dtype = torch.float32 if where.type == "cpu" else torch.float16
     model, missing = _load(name, found.folder, dtype)
-    own_pooling = choose_output(model)[0] in ("image_embedding", "pooled")
-    unused = ("mask_token",) if own_pooling else ("mask_token", "pooler.")
+    output, extract = choose_output(model, output)
+    see_all(model)
+    # A pooling that is not asked for may be missing: DINO's checkpoints have none.
+    unused = ("mask_token",) if "pooled" in output else ("mask_token", "pooler.")
     if needed := sorted(key for key in missing if not any(part in key for part in unused)):
         raise ImageherdError(
             f"{name} has no weights for {len(needed)} parts of its network, {needed[0]} among "
-            "them: its features would be partly random. Get the whole model."
+            f"them: its {output} features would be partly random. Get the whole model."
         )
-    return HuggingFaceBackbone(model.to(where).eval(), found, preprocessing, name=name)
+    facts = {
+        # A folder may be moved: what it is called stays, where it lies does not count.
+        "model": place if found.revision else found.folder.resolve().name,
+        "revision": found.revision,
+        "weights": files_sha256(found.weights),
+        "output": output,
+    }
+    return TorchBackbone(
+        *(model.to(where).eval(), extract, preprocessing), name=name, facts=facts, place=place
+    )
 
 
-def choose_output(model: Any) -> tuple[str, Extract]:
-    """Choose what stands for the image: the output's name, and a function from pixels to it."""
-    family = model.config.model_type
-    if hasattr(model, "get_image_features"):
-        return "image_embedding", lambda x: vector(model.get_image_features(pixel_values=x))
-    if family in CLASS_TOKEN:
-        return "class_token", lambda x: model(pixel_values=x).last_hidden_state[:, 0]
-    if family in POOLED:
-        return "pooled", lambda x: model(pixel_values=x).pooler_output.flatten(1)
-    return "mean", lambda x: _mean(model(pixel_values=x).last_hidden_state)
-
-
-def vector(output: Any) -> torch.Tensor:
-    """Return the embedding, shape (b, d), from what a model of images and texts answers."""
-    # Transformers 5 returns an object where version 4 returned the embedding.
-    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-    return found
-
-
-def _mean(hidden: torch.Tensor) -> torch.Tensor:
-    # Maps come as (b, d, h, w), sequences as (b, tokens, d).
-    return hidden.flatten(2).mean(2) if hidden.ndim == 4 else hidden.mean(1)
+def _preprocessing(name: str, folder: Path, preset: Preset | None) -> Preprocessing:
+    """Read what the model says of its input, and compare it with what its makers published."""
+    if preset is None:
+        return read_preprocessing(folder)
+    published = parse_preprocessing(preset.processor)
+    if not has_config(folder):
+        warnings.warn(
+            f"{name} does not say how its images are prepared; they are prepared as "
+            f"{preset.config_url} says.",
+            stacklevel=2,
+        )
+        return published
+    own = read_preprocessing(folder)
+    if different := differences(own, published):
+        warnings.warn(
+            f"{name} prepares its images otherwise than its makers published ({different}). Its "
+            f"own settings are used; {preset.config_url} has the makers'.",
+            stacklevel=2,
+        )
+    return own
 
 
 def _load(name: str, folder: Path, dtype: torch.dtype) -> tuple[Any, list[str]]:

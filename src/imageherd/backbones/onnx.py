@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class OnnxBackbone:
         Default: the file's name without its ending.
     revision : str, optional
         Kept in the identity.
+    identity : mapping, optional
+        In place of the file's own, for a file made from a model that has one.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class OnnxBackbone:
         device: str = "auto",
         name: str | None = None,
         revision: str | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = path.stem if name is None else name
         self.preprocessing = preprocessing
@@ -80,7 +84,7 @@ class OnnxBackbone:
         self.dim = self._probe(path)
         # Core ML may compute in half precision where it likes to.
         half = "CoreMLExecutionProvider" in self._session.get_providers()
-        self.identity: dict[str, Any] = {
+        self.identity: dict[str, Any] = dict(identity or {}) or {
             "model": self.name,
             "revision": revision,
             "weights": files_sha256(_weight_files(path)),

@@ -6,6 +6,7 @@ The processors of transformers are not used: since version 5 most of them need t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +39,27 @@ KINDS = {
     "MobileNetV2": Kind(square=False, resample=2, center_crop=True),
     "Pvt": Kind(square=True, resample=3, center_crop=False),
     "Siglip": Kind(square=False, resample=3, center_crop=False),
+    "Siglip2": Kind(square=True, resample=2, center_crop=False),
     "ViT": Kind(square=True, resample=2, center_crop=False),
 }
 FILTERS = {int(resampling): name for name, resampling in INTERPOLATIONS.items()}
 # ConvNext's rule: below this size resize to size / crop_pct and crop, from it on squash.
 CONVNEXT_SQUASH = 384
+
+
+def has_config(folder: Path) -> bool:
+    """Whether a model folder says how its images are prepared."""
+    return any((folder / name).is_file() for name in (CONFIG, COMBINED_CONFIG))
+
+
+def differences(own: Preprocessing, published: Preprocessing) -> str:
+    """Say in which settings two preprocessings differ by more than rounding; empty if in none."""
+    theirs, ours = published.to_dict(), own.to_dict()
+    return ", ".join(
+        f"{name} {_shown(ours[name])} in place of {_shown(theirs[name])}"
+        for name in ours
+        if not _alike(ours[name], theirs[name])
+    )
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
@@ -73,6 +90,10 @@ def parse_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     An image that transformers would leave oblong (a short side, no crop) is squashed.
     """
     name, kind = _kind(values)
+    if name == "Siglip2":
+        # Models of any size take the image's own proportions; ours is the square among them.
+        side = math.isqrt(values.get("max_num_patches", 256)) * values.get("patch_size", 16)
+        values = {**values, "size": {"height": side, "width": side}}
     if not values.get("do_resize", True):
         raise _unsupported("do_resize=false (images would differ in size)")
     for field in ("do_pad", "do_flip_channel_order", "rescale_offset"):
@@ -153,6 +174,18 @@ def _side(values: Mapping[str, Any], field: str, *, square: bool) -> tuple[int, 
             return stated["height"], True
         raise _unsupported(f"an input that is not square, {field}={stated}")
     raise _unsupported(f"{field}={size!r}")
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, list):
+        return all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(ours, theirs, strict=True))
+    return bool(ours == theirs)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "(" + ", ".join(f"{number:.4g}" for number in value) + ")"
+    return str(value)
 
 
 def _three(values: Mapping[str, Any], field: str) -> list[float]:

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from imageherd.backbones import Backbone, load_backbone
 from imageherd.backbones.base import BATCH_SIZE, files_sha256
 from imageherd.backbones.hub import TIMEOUT_SECONDS, find_model
-from imageherd.backbones.huggingface import quiet, vector
+from imageherd.backbones.huggingface import quiet
+from imageherd.backbones.outputs import vector
+from imageherd.backbones.spec import parse_spec
+from imageherd.backbones.torch_backbone import TorchBackbone
 from imageherd.errors import ImageherdError
 from imageherd.progress import progress
 
@@ -66,8 +69,9 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> NDArray[np.float32
     ImageherdError
         If the backbone has no side for texts, or its tokenizer cannot be had.
     """
-    model = _model(backbone)
-    tokenizer = _tokenizer(backbone.name, _with_tokenizer(backbone.name))
+    backbone = _two_sided(backbone)
+    model: Any = backbone.model
+    tokenizer = _tokenizer(backbone.name, _with_tokenizer(backbone.place))
     siglip = model.config.model_type.startswith("siglip")
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", LONGEST)
     out = np.empty((len(texts), backbone.dim), dtype=np.float32)
@@ -99,21 +103,30 @@ def text_identity(backbone: Backbone) -> dict[str, Any]:
     ImageherdError
         As `encode_texts`.
     """
-    _model(backbone)
-    folder = _with_tokenizer(backbone.name)
+    backbone = _two_sided(backbone)
+    folder = _with_tokenizer(backbone.place)
     tokenizer = files_sha256(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
     same = {part: backbone.identity[part] for part in ("model", "revision", "weights", "dtype")}
     return {**same, "tokenizer": tokenizer}
 
 
-def _model(backbone: Backbone) -> Any:
-    model = getattr(backbone, "model", None)
-    if not hasattr(model, "get_text_features"):
+def _two_sided(backbone: Backbone) -> TorchBackbone:
+    """Return the backbone with its side for texts, or say why there is none."""
+    spec = parse_spec(backbone.name)
+    if spec.runtime != "torch":
+        # The exported file holds the images' side only.
+        backbone = load_backbone(spec.model, output=spec.output)
+    if not isinstance(backbone, TorchBackbone) or not hasattr(backbone.model, "get_text_features"):
         raise ImageherdError(
             f"{backbone.name} reads no texts; give a model of images and texts, such as "
-            "openai/clip-vit-base-patch32 or google/siglip-base-patch16-224, by hub name or folder."
+            "clip-vit-b32 or siglip2-base, by name or folder."
         )
-    return model
+    if backbone.identity["output"] != "pooled":
+        raise ImageherdError(
+            f"{backbone.name} gives its {backbone.identity['output']} output, and texts can be "
+            "compared with the pooled one only; embed with that."
+        )
+    return backbone
 
 
 def _with_tokenizer(name: str) -> Path:
