@@ -19,6 +19,7 @@ from imageherd.cli import (
     export,
     merge,
     name,
+    pretrain,
     report,
     search,
     sort,
@@ -37,6 +38,7 @@ VERBS = {
     "evaluate": evaluate,
     "export": export,
     "bench": bench,
+    "pretrain": pretrain,
 }
 
 # What typer itself raises for anything mistyped; it has no public name of its own there.

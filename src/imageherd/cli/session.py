@@ -22,6 +22,7 @@ import typer
 from imageherd.cli.progress import reporter_for
 from imageherd.cli.screen import Screen, shown
 from imageherd.errors import ImageherdError
+from imageherd.pretraining.places import WORK
 from imageherd.progress import reporting
 from imageherd.project import is_herd
 
@@ -56,7 +57,7 @@ def running(
     as_json, quiet, debug : bool
         The options of the same names.
     herd : Path, optional
-        The herd that the verb works on, to say that it is kept.
+        The herd, or the network in training, that the verb works on, to say that it is kept.
     """
     screen = Screen(as_json=as_json, quiet=quiet)
     reporter = reporter_for(screen)
@@ -112,7 +113,7 @@ def _fail(screen: Screen, text: str, code: int, cause: BaseException) -> NoRetur
 
 def _say_stopped(screen: Screen, herd: Path | None) -> None:
     again = shlex.join(["imageherd", *sys.argv[1:]])
-    kept = herd is not None and is_herd(herd)
+    kept = herd is not None and (is_herd(herd) or (herd / WORK).is_dir())
     # The terminal shows ^C on the line that was being written.
     screen.err.print()
     screen.err.print(

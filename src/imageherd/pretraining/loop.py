@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
@@ -108,11 +107,6 @@ def batch_that_fits(n: int, batch_size: int, devices: int = 1) -> int:
             f"device{'s' if devices > 1 else ''}; it takes {8 * devices} at the very least."
         )
     return max(1, plan(n, batch_size=batch_size, epochs=1).batch_size // devices) * devices
-
-
-def is_first_process() -> bool:
-    """Whether this is not one of the processes that Fabric starts for further devices."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def make_fabric(device: str = "auto", precision: str = "32", devices: int = 1) -> Fabric:

@@ -18,16 +18,13 @@ from imageherd.pretraining.loop import (
     Callback,
     Run,
     batch_that_fits,
-    is_first_process,
     make_fabric,
 )
 from imageherd.pretraining.networks import CONVOLUTIONAL, NETWORKS, Network, make_network
+from imageherd.pretraining.places import WORK, is_first_process
 from imageherd.pretraining.probe import make_probe, probe_accuracy
 from imageherd.pretraining.saving import CONFIG, is_network, save_network
 from imageherd.project import locked
-
-WORK = "run"
-"""Folder in the result's where an unfinished run keeps its images and its checkpoint."""
 
 Labels = Callable[[list[bytes]], list[str | None]]
 
