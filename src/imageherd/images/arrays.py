@@ -143,8 +143,8 @@ class ArraySource:
         """Return None: an image is in no file of its own."""
 
     def shown(self, key: bytes) -> str:
-        """Return where an image is, for people: "/data/digits.npy[42]"."""
-        return f"{self._shown}[{int(key)}]"
+        """Return where an image is, for people: "/data/digits.npy/00000042"."""
+        return f"{self._shown}/{display_path(key)}"
 
     def is_there(self) -> bool:
         """Whether the file is there."""
