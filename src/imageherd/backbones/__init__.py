@@ -37,8 +37,8 @@ HUB_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*",
 CHOICES = (
     f"{BUNDLED_NAME} (bundled, works with no network), a name that `imageherd backbones` lists, "
     "the path of an .onnx file with its preprocessing beside it as JSON, a Hugging Face model such "
-    "as facebook/dinov2-small, the path of a folder that holds one, timm:NAME or "
-    "open_clip:NAME/TAG"
+    "as facebook/dinov2-small, the path of a folder that holds one, the name or folder of a "
+    "network of `imageherd pretrain`, timm:NAME or open_clip:NAME/TAG"
 )
 
 
@@ -57,7 +57,8 @@ def load_backbone(
     name : str, default="efficientnet-lite0"
         The bundled network; or a preset (`imageherd.backbones.presets`); or the path of an
         ``.onnx`` file with its preprocessing beside it (``net.json``); or a Hugging Face model, by
-        hub name or as a folder; or ``timm:NAME``, ``open_clip:NAME/TAG``. It may carry output and
+        hub name or as a folder; or a network of ``imageherd pretrain``, by name or folder; or
+        ``timm:NAME``, ``open_clip:NAME/TAG``. It may carry output and
         runtime too: ``dinov2-base,output=cls+mean-patch,runtime=onnx``.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         Where it runs.
@@ -122,6 +123,10 @@ def _loader(model: str) -> Callable[..., TorchBackbone]:
         from imageherd.backbones.open_clip_models import load_open_clip
 
         return load_open_clip
+    from imageherd.backbones.own import load_own, own_folder
+
+    if own_folder(model) is not None:
+        return load_own
     here = model and Path(model).expanduser().is_dir()
     if not here and model not in PRESETS and not HUB_NAME.fullmatch(model):
         raise ImageherdError(f"There is no backbone {model!r}.{_meant(model)} Choose {CHOICES}.")
