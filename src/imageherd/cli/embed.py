@@ -13,13 +13,15 @@ Examples:
   imageherd embed holiday/
   imageherd embed holiday.zip
   imageherd embed train.parquet --image-column photo
-  imageherd embed holiday/ --herd holiday.herd --backbone facebook/dinov2-small"""
+  imageherd embed holiday/ --herd holiday.herd --backbone dinov2-small --output cls+mean-patch"""
 
 
 def embed(
     source: options.SourceArgument,
     herd: options.HerdOption = None,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
+    output: options.Output = None,
+    runtime: options.Runtime = None,
     moved_from: options.MovedFrom = None,
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
@@ -34,7 +36,10 @@ def embed(
     """
     home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
+        from imageherd.backbones.spec import parse_spec
+
         checks.device_name(device)
+        backbone = parse_spec(backbone, output=output, runtime=runtime).name
         found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
         checks.say_source(screen, source, found)

@@ -62,8 +62,27 @@ Backbone = Annotated[
     typer.Option(
         "--backbone",
         metavar="NAME",
-        help="What turns images into features: the bundled network, a file net.onnx, "
-        "or a vision model by its hub name or folder.",
+        help="What turns images into features: the bundled network, a name that `imageherd "
+        "backbones` lists, a file net.onnx, a vision model by its hub name or folder, timm:NAME or "
+        "open_clip:NAME/TAG.",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="cls|pooled|mean-patch",
+        help="What of the network stands for an image; several joined by +.",
+        show_default="what its makers use",
+    ),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="torch|onnx|onnx-int8",
+        help="What computes; onnx exports the network once and is faster on most CPUs.",
+        show_default="torch",
     ),
 ]
 Device = Annotated[
