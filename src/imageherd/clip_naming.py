@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imageherd.backbones import Backbone, load_backbone
 from imageherd.candidates import PROMPT, kept_text_features, read_texts
 from imageherd.clustering import NOWHERE, Clustering, by_centrality, with_names
-from imageherd.derived import Features, feature_keys, feature_set, voted_names
+from imageherd.derived import Features, feature_keys, feature_set, naming_of, voted_names
 from imageherd.errors import ImageherdError
 from imageherd.features.reading import Job, read_image
 from imageherd.naming import ClusterName, vote_names
@@ -94,7 +94,7 @@ def name_anew(
     data, uids = replace(data, rows=data.rows[there]), clustering.uids[at]
     config = {key: value for key, value in clustering.config.items() if key != "naming"}
     if clip is None:
-        names = voted_names(herd, data, uids)
+        names, config = voted_names(herd, data, uids), config | naming_of(data)
         if not names:
             raise ImageherdError(
                 f"No features in {herd} come from a classifier, so there is nothing to vote with; "

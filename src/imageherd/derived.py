@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from imageherd.backbones import imagenet_class_names
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
+from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.files import write_atomically
 from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import NeighborGraph, knn_graph
 from imageherd.project import keep
+from imageherd.text_naming import NAMING, text_names
 
 N_NEIGHBORS = 50
 """Neighbors an image in the graph that is kept, unless more are asked for."""
@@ -62,8 +65,16 @@ def feature_set(herd: Path, key: str) -> FeatureSet:
     return FeatureSet(folder)
 
 
+def naming_of(data: Features) -> dict[str, Any]:
+    """Return what a clustering's settings say of its names, where no classifier votes on them."""
+    return {"naming": NAMING} if data.store.manifest["identity"].get("output") == TFIDF else {}
+
+
 def voted_names(herd: Path, data: Features, uids: NDArray[np.int32]) -> dict[int, ClusterName]:
-    """Name the clusters by the classifier's votes, where a feature set of the herd has them."""
+    """Name the clusters: by the classifier's votes, or by the words of texts; else no names."""
+    if naming_of(data):
+        words = Tfidf.load(herd / "features" / data.key).terms
+        return text_names(data.store, data.rows, uids, words)
     for key in [data.key, *feature_keys(herd)]:
         store = feature_set(herd, key)
         if store.has_top5 and np.isin(data.rows, store.rows_present()).all():

@@ -8,14 +8,15 @@ from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from imageherd.errors import ImageherdError
 from imageherd.features.computed import Computed, GivenVectors, TextVectors
 from imageherd.features.store import read_manifest
-from imageherd.features.tfidf import Tfidf
+from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.source import Source
 from imageherd.images.texts import TextFile
-from imageherd.images.vectors import VectorFile, WithVectors
+from imageherd.images.vectors import VectorFile
+from imageherd.images.with_vectors import WithVectors
 
 Maker = Backbone | Computed
-VECTORS, TFIDF = "vectors", "tfidf"
+VECTORS = "vectors"
 
 
 def load_maker(

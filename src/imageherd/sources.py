@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,14 @@ from imageherd.project import FILE, read_project, register_source, set_features
 def sources_of(herd: Path) -> list[Source]:
     """Return the herd's sources, in the order of their indices, there or not."""
     return [source_from_uri(uri) for uri in read_project(herd)["sources"]]
+
+
+def noun_of(uris: Iterable[str]) -> str:
+    """Return what the items of some sources are called: image, text or vector, or item of all."""
+    nouns = {
+        {"texts": "text", "vectors": "vector"}.get(uri.partition(":")[0], "image") for uri in uris
+    }
+    return nouns.pop() if len(nouns) == 1 else "item"
 
 
 def source_index(herd: Path, source: Listed, moved_from: str | Path | None = None) -> int:

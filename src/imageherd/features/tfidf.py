@@ -20,6 +20,7 @@ from imageherd.backbones.base import identity_key
 from imageherd.errors import ImageherdError
 from imageherd.files import read_json, write_json
 
+TFIDF = "tfidf"
 FILE = "tfidf.json"
 N_FEATURES = 2000
 SETTINGS = {
@@ -56,7 +57,7 @@ class Tfidf:
         As of a backbone: settings and a hash of words and idf.
     """
 
-    name = "tfidf"
+    name = TFIDF
 
     def __init__(self, terms: Sequence[str], idf: NDArray[np.float64]) -> None:
         self.terms = list(terms)
@@ -121,7 +122,7 @@ class Tfidf:
         learned = json.dumps([self.terms, self.idf.tolist()], ensure_ascii=True)
         return {
             "model": self.name,
-            "output": "tfidf",
+            "output": TFIDF,
             **SETTINGS,
             "vocabulary_sha256": hashlib.sha256(learned.encode()).hexdigest(),
         }

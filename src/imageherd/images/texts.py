@@ -183,6 +183,15 @@ class TextFile:
         return self.root.is_file()
 
 
+def excerpt(text: str, length: int = 200) -> str:
+    """Return the beginning of a text in one line, cut between words where it can be."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    head, blank, _ = line[: length + 1].rpartition(" ")
+    return (head if blank and len(head) > length // 2 else line[:length]) + " …"
+
+
 def _key(number: int) -> bytes:
     return b"%07d" % number
 

@@ -35,14 +35,14 @@ function card(node) {
   const cluster = nodes[node];
   const name = nameOf(cluster);
   const open = make("button", { type: "button", class: "open", "aria-haspopup": "dialog",
-    "aria-label": `${name}, ${plural(cluster.size, "image", "images")}: show all members`,
+    "aria-label": `${name}, ${things(cluster.size)}: show all members`,
     onclick: () => openMembers(node, open) }, make("bdi", { title: name }, name));
   const mosaic = make("div", { class: `mosaic of-${Math.min(cluster.medoids.length, 3)}` });
   mosaic.fill = () => mosaic.append(...cluster.medoids.slice(0, 3).map((number) => picture(number, `${name}: ${fileName(report.paths[number])}`)));
   const element = make("article", { class: "card", "data-node": node }, mosaic,
     make("div", { class: "about" },
       make("h3", {}, make("i", { class: "dot", "aria-hidden": "true" }), open),
-      make("span", { class: "size" }, plural(cluster.size, "image", "images"))),
+      make("span", { class: "size" }, things(cluster.size))),
     ...(isUnion(node) ? partsOf(cluster) : factsOf(cluster)));
   element.open = open;
   return element;
@@ -50,8 +50,8 @@ function card(node) {
 
 function factsOf(cluster) {
   const lost = cluster.uid === NOWHERE;
-  const votes = cluster.share === null ? "" : `${percent(cluster.share)} of votes`;
-  const orElse = cluster.runner_up ? make("span", {}, "or ", make("bdi", {}, cluster.runner_up)) : null;
+  const votes = cluster.share === null ? "" : `${percent(cluster.share)} of ${naming.of}`;
+  const orElse = cluster.runner_up ? make("span", {}, `${naming.or} `, make("bdi", {}, cluster.runner_up)) : null;
   const sure = lost || cluster.confidence === null ? null : make("div", { class: "sure" },
     make("meter", { min: 0, max: 1, value: cluster.confidence, "aria-label": "Confidence" }),
     make("span", {}, `${percent(cluster.confidence)} sure`));

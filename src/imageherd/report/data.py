@@ -126,6 +126,10 @@ class ReportData:
         Which image each one repeats, -1 for none.
     same : ndarray of bool, shape (n,), or None
         Whether it is a copy of that one, not a near-copy.
+    text : callable or None
+        ``text(index)`` gives what to show where there is no thumbnail: a few words, or None.
+    noun : str
+        What one of the images is called: "image", or "text".
     """
 
     title: str
@@ -144,3 +148,5 @@ class ReportData:
     joins: list[tuple[int, int]] = field(default_factory=list)
     copy_of: NDArray[np.integer] | None = None
     same: NDArray[np.bool_] | None = None
+    text: Callable[[int], str | None] | None = None
+    noun: str = "image"

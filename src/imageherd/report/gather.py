@@ -15,9 +15,13 @@ from PIL import ImageOps
 from imageherd.clustering import NOWHERE, Cluster, Clustering, by_centrality
 from imageherd.features.items import UNREADABLE
 from imageherd.images.decode import UnreadableImageError, decode
+from imageherd.images.names import display_path
 from imageherd.images.source import Source
+from imageherd.images.texts import TextFile, excerpt
+from imageherd.images.vectors import VectorFile
 from imageherd.report.data import ReportCluster, ReportData
 from imageherd.report.why import copies, curve_of, doubts, joins, sentences
+from imageherd.sources import noun_of
 
 N_MEDOIDS = 4
 N_STRIP = 12
@@ -75,8 +79,9 @@ def gather(
     clusters.sort(key=lambda c: (-c.size, c.uid))
     found_uids = {c.uid for c in clusters if c.uid != NOWHERE}
     n_copies, n_near = int(same.sum()), int((copy_of >= 0).sum() - same.sum())
+    noun = noun_of(sources[i].uri for i in pc.unique(shown["source"]).to_pylist())
     counts = {
-        "images": len(uids),
+        noun if len(uids) == 1 else f"{noun}s": len(uids),
         "cluster" if len(found_uids) == 1 else "clusters": len(found_uids),
         "unreadable": len(unreadable),
         "fits nowhere": int((uids == NOWHERE).sum()),
@@ -97,7 +102,9 @@ def gather(
         probability=probability,
         xy=xy,
         thumbnail=thumbnailer(shown, sources),
-        why=sentences(clustering.config, n_copies, n_near),
+        text=texter(shown, sources),
+        noun=noun,
+        why=sentences(clustering.config, n_copies, n_near, noun),
         curve=curve_of(clustering.config.get("counted")),
         joins=joins(clustering, found_uids),
         copy_of=copy_of,
@@ -201,8 +208,10 @@ def thumbnailer(items: pa.Table, sources: list[Source]) -> Callable[[int, int], 
     keys, indices = items["key"].to_pylist(), items["source"].to_pylist()
 
     def thumbnail(index: int, px: int) -> bytes | None:
+        if isinstance(source := sources[indices[index]], TextFile | VectorFile):
+            return None
         try:
-            data = sources[indices[index]].read(keys[index])
+            data = source.read(keys[index])
             image = decode(data, min_side=px).image
         except UnreadableImageError:
             return None
@@ -213,3 +222,35 @@ def thumbnailer(items: pa.Table, sources: list[Source]) -> Callable[[int, int], 
         return out.getvalue()
 
     return thumbnail
+
+
+def texter(items: pa.Table, sources: list[Source]) -> Callable[[int], str | None]:
+    """Return the function that says in words what has no picture.
+
+    Parameters
+    ----------
+    items : pyarrow.Table
+        With the columns key and source.
+    sources : list of Source
+        Where the items are.
+
+    Returns
+    -------
+    callable
+        ``text(index)``: the beginning of a text, the number of a vector; None for an image, and
+        for a text that can no longer be read.
+    """
+    keys, indices = items["key"].to_pylist(), items["source"].to_pylist()
+
+    def text(index: int) -> str | None:
+        source, key = sources[indices[index]], keys[index]
+        if isinstance(source, VectorFile):
+            return display_path(key)
+        if not isinstance(source, TextFile):
+            return None
+        try:
+            return excerpt(source.text(key))
+        except UnreadableImageError:
+            return None
+
+    return text

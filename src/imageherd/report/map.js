@@ -16,7 +16,7 @@ function startMap(encoded) {
   const tip = byId("tip");
   const groups = clusters.map(() => []);
   for (let i = 0; i < n; i += 1) groups[of[i]].push(i);
-  const pictured = groups.map((points) => points.filter((i) => report.thumbnails[image[i]]));
+  const pictured = groups.map((points) => points.filter((i) => isShown(image[i])));
   const centres = [];
   const buckets = bucketed();
   const marked = new Set();
@@ -27,7 +27,7 @@ function startMap(encoded) {
   let waiting = false;
 
   byId("map").hidden = false;
-  byId("map-about").textContent = encoded.drawn === encoded.total ? plural(n, "picture", "pictures") : `${count(n)} of ${count(encoded.total)} pictures`;
+  byId("map-about").textContent = encoded.drawn === encoded.total ? things(n) : `${count(n)} of ${things(encoded.total)}`;
 
   function median(points, values) {
     const sorted = Float64Array.from(points, (i) => values[i]).sort();
@@ -171,14 +171,14 @@ function startMap(encoded) {
     redraw();
     if (point < 0) return;
     const own = image[point] !== NO_NUMBER;
-    const shown = report.thumbnails[image[point]] ? point : standIn(point);
+    const shown = isShown(image[point]) ? point : standIn(point);
     tip.style.setProperty("--colour", colourOf(nodeOf[of[point]]));
     const path = own ? report.paths[image[point]] : "path not listed here: see imageherd export";
     tip.replaceChildren();
     if (shown >= 0) tip.append(picture(image[shown], ""));
     tip.append(make("p", { class: "tip-name" }, make("i", { class: "dot" }), make("bdi", {}, nameOf(nodes[nodeOf[of[point]]]))),
       make("p", { class: "tip-path" }, make("bdi", {}, path)));
-    if (shown >= 0 && shown !== point) tip.append(make("p", { class: "tip-note" }, "Picture: a close neighbour in the same cluster"));
+    if (shown >= 0 && shown !== point) tip.append(make("p", { class: "tip-note" }, "Shown: a close neighbour in the same cluster"));
     const left = sx + 18 + tip.offsetWidth > width ? sx - 18 - tip.offsetWidth : sx + 18;
     tip.style.left = `${Math.max(4, left)}px`;
     tip.style.top = `${Math.max(4, Math.min(sy - 20, height - tip.offsetHeight - 8))}px`;

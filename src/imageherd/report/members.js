@@ -10,9 +10,9 @@ function openMembers(node, opener = null) {
   const cluster = nodes[node];
   cameFrom = opener ?? cameFrom;
   dialog.style.setProperty("--colour", colourOf(node));
-  const facts = [plural(cluster.size, "image", "images")];
+  const facts = [things(cluster.size)];
   if (cluster.confidence !== null) facts.push(`${percent(cluster.confidence)} sure on average`);
-  if (cluster.runner_up) facts.push(`or ${cluster.runner_up}`);
+  if (cluster.runner_up) facts.push(`${naming.or} ${cluster.runner_up}`);
   if (isUnion(node)) facts.push(`${plural(cluster.parts.length, "cluster", "clusters")} in one`);
   const step = (by) => openMembers(shownNodes[(shownNodes.indexOf(node) + by + shownNodes.length) % shownNodes.length]);
   dialog.replaceChildren(
@@ -32,7 +32,7 @@ function openMembers(node, opener = null) {
 }
 
 function partMembers(part) {
-  const heading = make("h3", { class: "part" }, make("bdi", {}, nameOf(clusters[part])), make("span", {}, plural(clusters[part].size, "image", "images")));
+  const heading = make("h3", { class: "part" }, make("bdi", {}, nameOf(clusters[part])), make("span", {}, things(clusters[part].size)));
   return [heading, ...members(clusters[part])];
 }
 
@@ -40,11 +40,11 @@ function members(cluster) {
   const pictured = [];
   const plain = [];
   for (let number = cluster.start; number < cluster.start + cluster.listed; number += 1) {
-    (report.thumbnails[number] ? pictured : plain).push(number);
+    (isShown(number) ? pictured : plain).push(number);
   }
   return [
     make("p", { class: "legend-text" }, pictured.length === cluster.size ? "From the surest to the most doubtful." :
-      `${count(pictured.length)} of ${count(cluster.size)} as pictures, from the surest to the most doubtful; the others by path below.`),
+      `${count(pictured.length)} of ${count(cluster.size)} as ${root.dataset.shows === "words" ? "words" : "pictures"}, from the surest to the most doubtful; the others by path below.`),
     make("div", { class: "wall" }, ...pictured.map((number) => tile(number, repeats(number)))),
     pathList(plain, cluster.more, pictured.length === 0)];
 }
@@ -58,11 +58,11 @@ function told(cluster) {
 function evidence(cluster) {
   const { winner, share, lift, voters, runner_up: other, runner_up_share: otherShare } = cluster;
   if (!winner || share === null) return null;
-  const said = make("p", {}, make("b", {}, make("bdi", {}, winner)), ` got ${percent(share)} of the votes`);
+  const said = make("p", {}, make("b", {}, make("bdi", {}, winner)), ` ${naming.got} ${percent(share)} of the ${naming.of}`);
   if (lift) said.append(`, ${lift.toFixed(1)} times as much as in the average cluster`);
   if (other) said.append("; next is ", make("b", {}, make("bdi", {}, other)), otherShare === null ? "" : ` with ${percent(otherShare)}`);
   said.append(".");
-  if (voters) said.append(` ${plural(voters, "image", "images")} voted for it${cluster.evidence.length ? ", these most clearly:" : "."}`);
+  if (voters) said.append(` ${things(voters)} ${naming.gave(voters)} it${cluster.evidence.length ? ", these most clearly:" : "."}`);
   return make("div", { class: "evidence" },
     make("h3", {}, nameOf(cluster).startsWith(winner) ? "Why this name" : "Named by hand; what the vote said"), said,
     make("div", { class: "wall" }, ...cluster.evidence.map((number) => tile(number))));
@@ -86,7 +86,7 @@ function repeats(number) {
 function tile(number, remark = "") {
   const path = report.paths[number];
   return make("figure", { class: copiesOf.has(number) ? "stack" : "" }, picture(number, fileName(path)),
-    make("figcaption", { title: path }, make("bdi", {}, fileName(path)), remark ? make("span", { title: remark }, make("bdi", {}, remark)) : null));
+    make("figcaption", { title: path }, report.texts[number] === path ? null : make("bdi", {}, fileName(path)), remark ? make("span", { title: remark }, make("bdi", {}, remark)) : null));
 }
 
 // A hundred thousand paths would hang the page: the next few hundred are added as the end nears.

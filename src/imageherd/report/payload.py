@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from imageherd.report.data import Curve, ReportCluster, ReportData
 from imageherd.report.palette import palette
 from imageherd.report.thumbnails import (
+    KEY_BYTES,
     MAX_FURTHER,
     MAX_FURTHER_EACH,
     PLANS,
@@ -83,6 +84,7 @@ def build(data: ReportData, max_bytes: int) -> bytes:
         "why": {"said": data.why, "curve": _curve(data.curve)},
         "joins": _joins(data, clusters),
         "copies": _copies(data, number),
+        "noun": [data.noun, f"{data.noun}s"],
         "unreadable": _unreadable(data.unreadable),
         "n_unreadable": len(data.unreadable),
         "clusters": [
@@ -97,9 +99,13 @@ def build(data: ReportData, max_bytes: int) -> bytes:
             for i, (cluster, pictures) in enumerate(zip(clusters, wanted, strict=True))
         ],
     }
-    budget = max_bytes - len(to_json({**contents, "thumbnails": {}}))
+    budget = max_bytes - len(to_json({**contents, "thumbnails": {}, "texts": {}}))
     thumbnails = _thumbnails(wanted, data.thumbnail, budget)
     contents["thumbnails"] = {int(number[i]): text for i, text in thumbnails.items() if text}
+    left = budget - sum(len(text) + KEY_BYTES for text in thumbnails.values() if text)
+    contents["texts"] = _texts(
+        [i for i, text in thumbnails.items() if not text], data, number, left
+    )
     tried = {int(number[i]) for i in thumbnails}
     for shown in contents["clusters"]:
         pairs = zip(shown["doubtful"], shown["reasons"], strict=True)
@@ -204,6 +210,22 @@ def _thumbnails(wanted: list[Pictures], thumbnail: Thumbnail, budget: int) -> di
     further = [pictures.evidence[: plan.strip] + pictures.further for pictures in wanted]
     requests = in_order_of_worth(medoids, strips, further, plan)
     return embed(requests, thumbnail, budget)
+
+
+def _texts(
+    images: list[int], data: ReportData, number: NDArray[np.uint32], budget: int
+) -> dict[int, str]:
+    """Return what is said of the images that have no picture, as far as the budget goes."""
+    found = {}
+    for image in images:
+        text = data.text(image) if data.text else None
+        if text is None:
+            continue
+        budget -= len(to_json(text)) + KEY_BYTES
+        if budget < 0:
+            break
+        found[int(number[image])] = text
+    return found
 
 
 def _taking_turns(first: list[int], second: list[int]) -> list[int]:

@@ -24,6 +24,13 @@ function make(tag, attributes = {}, ...children) {
 
 const count = (n) => n.toLocaleString("en");
 const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+const things = (n) => plural(n, ...report.noun);
+// Images vote on names; texts are named by the words that weigh most in them.
+const naming = report.noun[0] === "text" ?
+  { of: "words", got: "is", or: "then", gave: (n) => (n === 1 ? "has" : "have") } :
+  { of: "votes", got: "got", or: "or", gave: () => "voted for" };
+// What can be shown of an item: its picture or, where it has none, words.
+const isShown = (number) => number in report.thumbnails || number in report.texts;
 const percent = (share) => `${Math.round(100 * share)} %`;
 const nameOf = (cluster) => cluster.name || `Cluster ${cluster.uid}`;
 
@@ -43,6 +50,8 @@ const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 function picture(number, alt) {
   const path = report.paths[number];
   const jpeg = report.thumbnails[number];
+  const words = report.texts[number];
+  if (!jpeg && words !== undefined) return make("span", { class: "words", title: `${path}\n${words}` }, make("bdi", {}, words));
   if (!jpeg) {
     const why = "picture not found when the report was written";
     return make("span", { class: "missing", role: "img", title: `${path}\n${why}`, "aria-label": `${alt}: ${why}` });
@@ -67,7 +76,7 @@ function showUnreadable() {
   byId("to-unreadable").hidden = report.n_unreadable === 0;
   if (report.n_unreadable === 0) return;
   section.hidden = false;
-  byId("unreadable-title").textContent = plural(report.n_unreadable, "unreadable file", "unreadable files");
+  byId("unreadable-title").textContent = plural(report.n_unreadable, `unreadable ${report.noun[0] === "image" ? "file" : report.noun[0]}`, `unreadable ${report.noun[0] === "image" ? "files" : report.noun[1]}`);
   const details = section.querySelector("details");
   const body = section.querySelector("tbody");
   const fill = () => {
@@ -94,6 +103,7 @@ function startTheme() {
   darkScheme.addEventListener("change", paint);
 }
 
+root.dataset.shows = Object.keys(report.thumbnails).length ? "pictures" : "words";
 showHeader();
 showUnreadable();
 startTheme();

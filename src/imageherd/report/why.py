@@ -35,7 +35,9 @@ def curve_of(counted: dict[str, Any] | None) -> Curve | None:
     )
 
 
-def sentences(config: dict[str, Any], n_copies: int, n_near: int) -> list[str]:
+def sentences(
+    config: dict[str, Any], n_copies: int, n_near: int, noun: str = "image"
+) -> list[str]:
     """Say in a sentence each why so many clusters, why this method, and what repeats.
 
     Parameters
@@ -44,6 +46,8 @@ def sentences(config: dict[str, Any], n_copies: int, n_near: int) -> list[str]:
         Of the clustering. What it does not tell is passed over in silence.
     n_copies, n_near : int
         Images that are copies and near-copies of others.
+    noun : str, default="image"
+        What an image is called, where it is none.
     """
     said = []
     curve = curve_of(config.get("counted"))
@@ -62,8 +66,8 @@ def sentences(config: dict[str, Any], n_copies: int, n_near: int) -> list[str]:
         ]
         are = "is" if n_copies + n_near == 1 else "are"
         said.append(
-            f"There {are} {' and '.join(found)} of other images: one of each was fitted, all are "
-            "in the clusters, marked."
+            f"There {are} {' and '.join(found)} of other {noun}s: one of each was fitted, all "
+            "are in the clusters, marked."
         )
     return said
 
