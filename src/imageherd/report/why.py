@@ -35,9 +35,7 @@ def curve_of(counted: dict[str, Any] | None) -> Curve | None:
     )
 
 
-def sentences(
-    config: dict[str, Any], n_copies: int, n_near: int, noun: str = "image"
-) -> list[str]:
+def sentences(config: dict[str, Any], n_copies: int, n_near: int, noun: str = "image") -> list[str]:
     """Say in a sentence each why so many clusters, why this method, and what repeats.
 
     Parameters
