@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-import weakref
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,7 @@ from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import reason_of_error
 from imageherd.images.members import Contents, Member
 from imageherd.images.names import EXTENSIONS, display_path, key_from_display
-from imageherd.images.packing import (
-    COMPRESSED,
-    has_archive_name,
-    packing_of,
-    scratch_file,
-    unpack,
-)
+from imageherd.images.packing import COMPRESSED, Unpacked, has_archive_name, packing_of, unpacked
 from imageherd.images.source import Entry, Given
 from imageherd.images.tars import list_tar, read_tar
 from imageherd.images.zips import list_zip, read_zip
@@ -39,6 +32,8 @@ class _Opened(NamedTuple):
     data: Path
     size: int
     mtime_ns: int
+    # Its file goes when nobody has it any more.
+    scratch: Unpacked | None
 
 
 class ArchiveSource:
@@ -217,7 +212,8 @@ class ArchiveSource:
                 f"{self._shown} is no archive, whatever its name says: its contents are not those "
                 "of a tar or zip. Was it downloaded to the end?"
             )
-        data = self._unpacked(packing) if packing in COMPRESSED else self.file
+        scratch = unpacked(self.file, packing) if packing in COMPRESSED else None
+        data = self.file if scratch is None else scratch.tar
         listed_by, read = (list_zip, read_zip) if packing in ("zip", "") else (list_tar, read_tar)
         with data.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -225,10 +221,4 @@ class ArchiveSource:
                 contents = listed_by(file)
             except ImageherdError as error:
                 raise ImageherdError(f"{self._shown} {error}") from error
-        return _Opened(contents, read, data, status.st_size, status.st_mtime_ns)
-
-    def _unpacked(self, packing: str) -> Path:
-        scratch = scratch_file()
-        weakref.finalize(self, scratch.unlink, missing_ok=True)
-        unpack(self.file, packing, scratch)
-        return scratch
+        return _Opened(contents, read, data, status.st_size, status.st_mtime_ns, scratch)

@@ -29,7 +29,7 @@ def is_tar(head: bytes) -> bool:
 def list_tar(file: BinaryIO) -> Contents:
     """List the images of a tar archive, reading nothing but the headers.
 
-    Time is one seek and read a member, about 40 µs; memory is that of the `Contents`.
+    Time is one seek and read a member, about 70 µs; memory is that of the `Contents`.
 
     Parameters
     ----------
@@ -44,17 +44,14 @@ def list_tar(file: BinaryIO) -> Contents:
     Raises
     ------
     ImageherdError
-        If it does not begin as a tar archive does; the sentence begins with the predicate.
+        If not even the first header can be read; the sentence begins with the predicate.
     """
     status = os.fstat(file.fileno())
     contents = Contents(status.st_mtime_ns)
-    try:
-        tar = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
-    except tarfile.ReadError as error:
-        raise ImageherdError(f"is no tar archive: {error}.") from error
     n_members = at = 0
     # Damaged headers make tarfile raise nearly anything, as damaged images do Pillow.
     try:
+        tar = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
         while (member := tar.next()) is not None:
             # Else every member's header would stay in memory.
             tar.members.clear()  # type: ignore[attr-defined]
@@ -65,9 +62,10 @@ def list_tar(file: BinaryIO) -> Contents:
             at = tar.offset
     except OSError:
         raise
-    except Exception:
-        at = min(at, status.st_size)
-    contents.remark = _wrong_end(file, at, status.st_size, n_members)
+    except Exception as error:
+        if n_members == 0:
+            raise ImageherdError(f"cannot be read as a tar archive: {error}.") from error
+    contents.remark = _wrong_end(file, at, status.st_size)
     return contents
 
 
@@ -101,12 +99,12 @@ def _add(contents: Contents, member: tarfile.TarInfo, end: int) -> None:
     contents.add(name, size, member.mtime, offset=offset, packed=size, reason=reason)
 
 
-def _wrong_end(file: BinaryIO, at: int, end: int, n_members: int) -> str:
+def _wrong_end(file: BinaryIO, at: int, end: int) -> str:
     """Say what is wrong where the list of members ended; nothing before a block of zeros."""
     file.seek(at)
     block = file.read(_BLOCK)
     if block == _ZEROS:
         return ""
     if at >= end or len(block) < _BLOCK:
-        return f"is cut off at byte {end:,}, in or after its {n_members:,}th member"
-    return f"is damaged at byte {at:,}, after its {n_members:,}th member; the rest is not read"
+        return f"is cut off at byte {end:,}"
+    return f"is damaged at byte {at:,}, and what follows is not read"
