@@ -329,3 +329,60 @@ def test_what_was_unpacked_goes_with_the_source(tmp_path, monkeypatch):
     assert other.read(b"a.jpg") == b"pixels"
     del other
     assert not list(tmp_path.glob("imageherd-*"))
+
+
+class Stream(io.BytesIO):
+    """A file that cannot go back: what is written to it has its sizes behind it."""
+
+    def seekable(self):
+        return False
+
+    def seek(self, *args):
+        raise OSError
+
+    def tell(self):
+        raise OSError
+
+
+class TestZipWithoutItsEnd:
+    @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_what_comes_before_is_read(self, tmp_path, method, streamed):
+        out = Stream() if streamed else io.BytesIO()
+        data = [os.urandom(70_000 + i) for i in range(4)]
+        with zipfile.ZipFile(out, "w", method) as archive:
+            archive.writestr("folder/", b"")
+            for i, each in enumerate(data):
+                info = zipfile.ZipInfo(f"folder/{i}.jpg", (2024, 5, 6, 7, 8, 10))
+                info.compress_type = method
+                archive.writestr(info, each)
+        whole = out.getvalue()
+        file = tmp_path / "a.zip"
+        file.write_bytes(whole)
+        expected = ArchiveSource(file).scan()
+        file.write_bytes(whole[:-30_000])
+        source = ArchiveSource(file)
+        with pytest.warns(UserWarning, match=r"the list of its files, at its end, is missing"):
+            entries = source.scan()
+        if streamed and method == zipfile.ZIP_STORED:
+            (only,) = entries
+            assert only.reason == "where it ends stood at the end of the archive"
+            return
+        assert entries[:3] == expected[:3]
+        assert [entry.reason for entry in entries[3:]] == ["cut off: the archive ends within it"]
+        assert [source.read(entry.key) for entry in entries[:3]] == data[:3]
+
+    @pytest.mark.parametrize("at", [0, 3, 29, 60, 300, 1000])
+    def test_wherever_it_is_cut(self, tmp_path, at):
+        source = zipped(tmp_path / "a.zip", "a.jpg", "b.jpg", method=zipfile.ZIP_DEFLATED)
+        whole = source.file.read_bytes()
+        for cut in range(at, min(at + 30, len(whole) - 1)):
+            source.file.write_bytes(whole[:cut])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    entries = source.entries()
+                except ImageherdError:
+                    continue
+                for entry in entries:
+                    assert entry.reason or source.read(entry.key) == b"pixels" * 100

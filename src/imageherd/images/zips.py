@@ -14,6 +14,7 @@ from typing import BinaryIO
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.members import LINK, STORED, Contents, Member
+from imageherd.images.zip_rescue import members_by_headers
 
 STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 """What a zip archive begins with, one of nothing in the second place."""
@@ -44,18 +45,26 @@ def list_zip(file: BinaryIO) -> Contents:
     Raises
     ------
     ImageherdError
-        If it is no zip archive or its directory is missing or damaged; the sentence begins with
-        the predicate.
+        If it is no zip archive; the sentence begins with the predicate.
+
+    Notes
+    -----
+    Where the directory is missing, as in a download that stopped, the headers before the members
+    are followed instead: see `zip_rescue`.
     """
-    contents = Contents(os.fstat(file.fileno()).st_mtime_ns)
+    status = os.fstat(file.fileno())
+    contents = Contents(status.st_mtime_ns)
     try:
-        archive = zipfile.ZipFile(file)
+        listed = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-        raise ImageherdError(
-            "is no zip archive, or its end, where the list of its files is, is missing or damaged: "
-            f"{str(error).rstrip('.')}. Was it downloaded to the end?"
-        ) from error
-    for info in archive.infolist():
+        _rescue(file, contents, status.st_size)
+        if not contents.members:
+            raise ImageherdError(
+                "cannot be read as a zip archive: its end, where the list of its files is, is "
+                f"missing or damaged ({str(error).rstrip('.')}). Was it downloaded to the end?"
+            ) from error
+        return contents
+    for info in listed:
         contents.add(
             _name_of(info),
             info.file_size,
@@ -64,9 +73,25 @@ def list_zip(file: BinaryIO) -> Contents:
             packed=info.compress_size,
             method=info.compress_type,
             crc=info.CRC,
-            reason=_reason_of(info),
+            reason=_reason_of(info.is_dir(), info.flag_bits, info.compress_type)
+            or (LINK if stat.S_ISLNK(info.external_attr >> 16) else ""),
         )
     return contents
+
+
+def _rescue(file: BinaryIO, contents: Contents, end: int) -> None:
+    contents.remark = "is cut off or damaged: the list of its files, at its end, is missing"
+    for found in members_by_headers(file, end):
+        contents.add(
+            found.name,
+            found.size,
+            _seconds(found.date_time),
+            offset=found.offset,
+            packed=found.packed,
+            method=found.method,
+            crc=found.crc,
+            reason=_reason_of(found.name.endswith(b"/"), found.flags, found.method) or found.reason,
+        )
 
 
 def read_zip(file: BinaryIO, member: Member) -> bytes:
@@ -114,14 +139,11 @@ def _seconds(date_time: tuple[int, int, int, int, int, int]) -> float:
         return 0
 
 
-def _reason_of(info: zipfile.ZipInfo) -> str:
-    mode = info.external_attr >> 16
-    if info.is_dir():
+def _reason_of(is_folder: bool, flags: int, method: int) -> str:
+    if is_folder:
         return "a folder, not a file"
-    if info.flag_bits & _ENCRYPTED:
+    if flags & _ENCRYPTED:
         return "encrypted"
-    if stat.S_ISLNK(mode):
-        return LINK
-    if info.compress_type not in _METHODS:
-        return f"compressed by a method that is not read (number {info.compress_type} of zip)"
+    if method not in _METHODS:
+        return f"compressed by a method that is not read (number {method} of zip)"
     return ""
