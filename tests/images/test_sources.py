@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from table_makers import MAKERS, Maker
 
 from feature_fakes import FakeBackbone, World
-from table_makers import MAKERS, Maker
 from imageherd.features.listing import Listed
 from imageherd.images.decode import decode
 from imageherd.images.source import open_source, source_from_uri
