@@ -74,8 +74,8 @@ def _member_at(file: BinaryIO, at: int, end: int) -> Found | None:
     if _IN_EXTRA in (packed, size):
         size, packed = _large_sizes(extra) or (size, packed)
     start, reason = file.tell(), ""
-    in_the_dark = flags & _STREAMED and not packed and not name.endswith(b"/")
-    if in_the_dark and method in (STORED, zipfile.ZIP_DEFLATED):
+    stored_nothing = method == STORED and name.endswith(b"/")
+    if flags & _STREAMED and not packed and not stored_nothing:
         try:
             packed, size, crc = _measure(file, method)
         except UnreadableImageError as error:
@@ -109,7 +109,7 @@ def _large_sizes(extra: bytes) -> tuple[int, int] | None:
 
 def _measure(file: BinaryIO, method: int) -> tuple[int, int, int]:
     """Return packed size, size and checksum of what begins here, by unpacking it."""
-    if method == STORED:
+    if method != zipfile.ZIP_DEFLATED:
         raise UnreadableImageError("where it ends stood at the end of the archive")
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     packed = size = crc = 0
