@@ -64,6 +64,15 @@ def find_model(name: str, *, gated: bool = False) -> ModelFolder:
     return ModelFolder(downloaded, downloaded.name, weight_files(downloaded))
 
 
+def is_cached(name: str) -> bool:
+    """Whether the Hugging Face cache holds a whole model; no network is asked."""
+    try:
+        weight_files(_snapshot(name, local_files_only=True))
+    except (OSError, ImageherdError):
+        return False
+    return True
+
+
 def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files of a model folder, after checking that nothing is missing.
 

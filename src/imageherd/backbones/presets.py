@@ -21,6 +21,9 @@ OPENAI = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 
+# A test holds this against `outputs.default_output`, which needs the model.
+POOLED = ("clip", "convnext", "dinov3_convnext", "siglip")
+
 # Where the published file was read: a public repository that quotes it or keeps a copy of it.
 AUDIT = "a copy of the published file in github.com/hlky/dinoml_v2, agents/plans/transformers/"
 ALIKE = "; taken to be the same for this size"
@@ -83,6 +86,11 @@ class Preset(NamedTuple):
     def url(self) -> str:
         """Its model card."""
         return f"{HUB}/{self.repo}"
+
+    @property
+    def output(self) -> str:
+        """What stands for an image where nothing else is asked for."""
+        return "pooled" if self.family in POOLED else "cls"
 
     @property
     def config_url(self) -> str:

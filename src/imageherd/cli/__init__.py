@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from imageherd.cli import (
     assign,
+    backbones,
     bench,
     cluster,
     count,
@@ -38,6 +39,7 @@ VERBS = {
     "evaluate": evaluate,
     "export": export,
     "bench": bench,
+    "backbones": backbones,
     "pretrain": pretrain,
 }
 
@@ -71,7 +73,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _verb, _module in VERBS.items():
-    app.command(_verb, epilog=_module.EXAMPLES, no_args_is_help=True)(getattr(_module, _verb))
+    # Named alone, every verb but one lacks what it is about.
+    _alone = _verb == "backbones"
+    app.command(_verb, epilog=_module.EXAMPLES, no_args_is_help=not _alone)(getattr(_module, _verb))
 
 
 def _show_version(asked: bool) -> None:
