@@ -315,14 +315,14 @@ class TableSource:
         repeated = listing.keys.count(None) - empty
         if repeated:
             warnings.warn(
-                f"{self._shown} names images more than once: {repeated:,} rows are passed over, "
-                "the first that names an image counts.",
+                f"{self._shown} names images more than once; passed over: {repeated:,}. The first "
+                "row that names an image counts.",
                 stacklevel=1,
             )
         if empty:
             warnings.warn(
-                f"{empty:,} rows of {self._shown} have nothing in column {self._column.name}; they "
-                "are passed over.",
+                f"{self._shown} has nothing in column {self._column.name} in some rows; passed "
+                f"over: {empty:,}.",
                 stacklevel=1,
             )
 
