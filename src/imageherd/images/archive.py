@@ -8,7 +8,9 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
 
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
@@ -16,6 +18,7 @@ from imageherd.images.folder import reason_of_error
 from imageherd.images.members import Contents, Member
 from imageherd.images.names import EXTENSIONS, display_path, key_from_display
 from imageherd.images.packing import COMPRESSED, Unpacked, has_archive_name, packing_of, unpacked
+from imageherd.images.side_files import table_of, told_beside
 from imageherd.images.source import Entry, Given
 from imageherd.images.tars import list_tar, read_tar
 from imageherd.images.zips import list_zip, read_zip
@@ -168,6 +171,22 @@ class ArchiveSource:
             raise UnreadableImageError(reason_of_error(error)) from error
         except ImageherdError as error:
             raise UnreadableImageError(f"its archive cannot be read: {error}") from error
+
+    def columns(self) -> pa.Table:
+        """Return what lies beside the images, as in a shard of WebDataset: see `side_files`."""
+        return table_of(self.told())
+
+    def told(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """Return what lies beside the images by key, for those that have something beside them.
+
+        Raises
+        ------
+        ImageherdError
+            As `scan`.
+        """
+        opened = self._listed()
+        with opened.data.open("rb") as file:
+            return list(told_beside(file, opened.contents, opened.read))
 
     def path(self, key: bytes) -> None:
         """Return None: no image has a file of its own."""

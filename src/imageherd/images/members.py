@@ -8,6 +8,9 @@ from imageherd.images.names import has_image_name, is_herd_name, is_skipped
 from imageherd.images.source import MAX_FILE_BYTES, Entry
 
 STORED = 0
+_BESIDE = (b"json", b"cls", b"txt")
+# What is longer says more than fits a table.
+_MOST_BESIDE = 1 << 20
 LINK = "a link; those in an archive are not followed"
 # Times beyond are mistakes, and their nanoseconds would not fit into 64 bits.
 _LATEST = 1 << 33
@@ -49,12 +52,15 @@ class Contents:
     ----------
     members : dict of bytes to Member
         The images by key. Of members with the same name the last one counts, as in unpacking.
+    beside : dict of bytes to Member
+        What may say something of an image of the same name, by key: see `side_files`.
     remark : str
         What is wrong with the archive as a whole; empty if nothing is.
     """
 
     def __init__(self, changed_ns: int) -> None:
         self.members: dict[bytes, Member] = {}
+        self.beside: dict[bytes, Member] = {}
         self.remark = ""
         self._changed_ns = changed_ns
 
@@ -70,7 +76,7 @@ class Contents:
         crc: int = 0,
         reason: str = "",
     ) -> None:
-        """Note a member if it has an image's name, by the same rules as in a folder.
+        """Note an image, by the same rules as in a folder, or what lies beside one.
 
         Parameters
         ----------
@@ -88,12 +94,18 @@ class Contents:
         key, odd = _key_of(name)
         *folders, last = key.split(b"/")
         hidden = any(map(is_skipped, [*folders, last])) or any(map(is_herd_name, folders))
-        if (hidden and not odd) or not has_image_name(last):
+        if hidden and not odd:
             return
         known = 0 < mtime < _LATEST
         mtime_ns = int(mtime // 1) * 10**9 + int(mtime % 1 * 1e9) if known else self._changed_ns
         entry = Entry(key, size, mtime_ns, odd or reason or _reason_of(size))
-        self.members[key] = Member(entry, offset, packed, method, crc)
+        member = Member(entry, offset, packed, method, crc)
+        if has_image_name(last):
+            self.members[key] = member
+        elif (
+            last.partition(b".")[2].lower() in _BESIDE and not entry.reason and size <= _MOST_BESIDE
+        ):
+            self.beside[key] = member
 
 
 def _key_of(name: bytes) -> tuple[bytes, str]:

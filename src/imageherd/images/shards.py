@@ -8,8 +8,12 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from imageherd.errors import ImageherdError
 from imageherd.images.archive import ArchiveSource
@@ -23,6 +27,7 @@ from imageherd.images.names import (
     key_from_display,
 )
 from imageherd.images.packing import has_archive_name
+from imageherd.images.side_files import table_of
 from imageherd.images.source import Entry, Given
 from imageherd.progress import progress
 
@@ -134,6 +139,15 @@ class ShardsSource:
             if has_archive_name(os.fsdecode(key[:at])):
                 return self._archive(key[:at]).read(key[at + 1 :])
         raise UnreadableImageError("in none of the shards")
+
+    def columns(self) -> pa.Table:
+        """Return what lies beside the images of all shards: see `side_files`."""
+        told: list[tuple[bytes, dict[str, Any]]] = []
+        for shard in map(os.fsencode, self._names()):
+            # One that cannot be read is listed as such.
+            with suppress(ImageherdError):
+                told += [(shard + b"/" + key, said) for key, said in self._archive(shard).told()]
+        return table_of(told)
 
     def path(self, key: bytes) -> None:
         """Return None: no image has a file of its own."""
