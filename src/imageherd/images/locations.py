@@ -90,7 +90,11 @@ def _from_the_web(url: str) -> bytes:
             urllib.parse.quote(url, safe=_RESERVED), headers={"User-Agent": "imageherd"}
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            return _limited(answer)
+            data = _limited(answer)
+            # Reading up to a limit, Python takes a connection that broke for the end of the file.
+            if answer.length:
+                raise UnreadableImageError("the connection broke off")
+            return data
     except urllib.error.HTTPError as error:
         raise UnreadableImageError(f"HTTP {error.code} {error.reason}".strip()) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
