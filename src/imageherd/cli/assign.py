@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imageherd.cli import checks, options
+from imageherd.cli import checks, given, options
 from imageherd.cli.screen import Screen, counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
@@ -48,6 +48,9 @@ def assign(
             help="Write path, cluster, probability and similarity of each new image.",
         ),
     ] = None,
+    vectors: options.Vectors = None,
+    keys: options.Keys = None,
+    vector_column: options.VectorColumn = None,
     name: options.ClusteringName = "default",
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -65,7 +68,7 @@ def assign(
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
         checks.device_name(device)
         checks.existing_herd(herd)
-        new = checks.source(source)
+        new = given.source(source, vectors=vectors, keys=keys, vector_column=vector_column)
         if output is not None and output.exists():
             raise ImageherdError(f"{shown(output)} exists already; name another file.")
 

@@ -20,7 +20,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _BRACES = re.compile(r"\{[^}]*\}")
 _ENDINGS = re.compile(
-    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|pq|arrow|feather|csv|tsv|npy|npz)$",
+    r"\.(tar|tar\.(gz|bz2|xz)|t[gbx]z|tbz2|zip|parquet|pq|arrow|feather|csv|tsv|npy|npz|txt)$",
     re.IGNORECASE,
 )
 
@@ -140,9 +140,12 @@ def say_source(screen: Screen, given: str, found: Listed) -> int:
             f"{shown(given)} holds no image that can be read, only {counted(n_bad, 'file')} that "
             f"cannot, such as {found.shown(entries[0].key)}: {entries[0].reason}."
         )
-    readable = len(entries) - n_bad
-    besides = f", and {counted(n_bad, 'file')} that cannot be read" if n_bad else ""
-    screen.remark(f"{counted(readable, 'image')} in {shown(given)}, {found.description}{besides}.")
+    from imageherd.sources import noun_of
+
+    readable, noun = len(entries) - n_bad, noun_of([found.uri])
+    bad = "file" if noun == "image" else noun
+    besides = f", and {counted(n_bad, bad)} that cannot be read" if n_bad else ""
+    screen.remark(f"{counted(readable, noun)} in {shown(given)}, {found.description}{besides}.")
     return readable
 
 

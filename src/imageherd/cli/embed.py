@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imageherd.cli import checks, options, tables
+from imageherd.cli import checks, given, options, tables
 from imageherd.cli.screen import duration, shown
 from imageherd.cli.session import running
 
@@ -13,6 +13,8 @@ Examples:
   imageherd embed holiday/
   imageherd embed holiday.zip
   imageherd embed train.parquet --image-column photo
+  imageherd embed holiday/ --vectors clip.npy --keys paths.txt
+  imageherd embed --tfidf texts.txt
   imageherd embed holiday/ --herd holiday.herd --backbone dinov2-small --output cls+mean-patch"""
 
 
@@ -22,6 +24,10 @@ def embed(
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
     output: options.Output = None,
     runtime: options.Runtime = None,
+    tfidf: options.Tfidf = False,
+    vectors: options.Vectors = None,
+    keys: options.Keys = None,
+    vector_column: options.VectorColumn = None,
     moved_from: options.MovedFrom = None,
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
@@ -30,7 +36,7 @@ def embed(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn images into features; only those that have none yet.
+    """Turn images, or texts, into features; only those that have none yet.
 
     Later verbs use the features embedded last.
     """
@@ -40,7 +46,8 @@ def embed(
 
         checks.device_name(device)
         backbone = parse_spec(backbone, output=output, runtime=runtime).name
-        found = checks.source(source, image_column)
+        said: dict[str, Any] = {"tfidf": tfidf, "vectors": vectors, "keys": keys}
+        found = given.source(source, image_column, **said, vector_column=vector_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
         checks.say_source(screen, source, found)
 
@@ -54,7 +61,7 @@ def embed(
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds)}.")
         summary = kept.embed(found, moved_from=moved_from, **how)
-        screen.remark(tables.embed_line(summary))
+        screen.remark(tables.embed_line(summary, found.uri))
         bad = tables.unreadable(kept.items())
         tables.unreadable_lines(screen, bad)
         screen.line(shown(home))

@@ -25,7 +25,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="Where the images are: a folder, with the folders in it, an archive (.tar, .zip), a "
-        "table (.parquet, .csv), a Hugging Face dataset on disk, an array (.npy, .npz).",
+        "table (.parquet, .csv), a Hugging Face dataset on disk, an array (.npy, .npz). Or vectors "
+        "(.npy, .parquet), or texts (.txt).",
         show_default=False,
     ),
 ]
@@ -38,6 +39,46 @@ ImageColumn = Annotated[
         show_default="found",
     ),
 ]
+_GIVEN = "Vectors and texts"
+Tfidf = Annotated[
+    bool,
+    typer.Option(
+        "--tfidf",
+        help="SOURCE is a file with one text a line, perhaps after a label and a tab: its features "
+        "are the tf-idf of the 2,000 most frequent words.",
+        rich_help_panel=_GIVEN,
+    ),
+]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(
+        "--vectors",
+        metavar="FILE",
+        help="Take the images' features from this file (.npy, .parquet), not from a backbone.",
+        show_default=False,
+        rich_help_panel=_GIVEN,
+    ),
+]
+Keys = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="With --vectors: a text file with the path of each vector's image, one a line.",
+        show_default="the column key or path of a .parquet",
+        rich_help_panel=_GIVEN,
+    ),
+]
+VectorColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--vector-column",
+        metavar="NAME",
+        help="The column of a .parquet file that holds the vectors.",
+        show_default="found",
+        rich_help_panel=_GIVEN,
+    ),
+]
 HerdOption = Annotated[
     Path | None,
     typer.Option(
@@ -46,10 +87,6 @@ HerdOption = Annotated[
         help="Where the herd is kept.",
         show_default="NAME.herd here, for a source NAME",
     ),
-]
-Method = Annotated[
-    str,
-    typer.Option("--method", metavar="|".join(METHODS), help="How to cluster."),
 ]
 NClusters = Annotated[
     str,

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from imageherd.cli.screen import Screen, counted
+from imageherd.heads import HEADS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,9 +30,9 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
     more : str
         The command that prints all clusters, named where there are too many for a table.
     """
-    n = len(clustering.rows)
+    n, noun = len(clustering.rows), _noun(clustering)
     screen.table(
-        ("cluster", "images", "of all", "confidence"),
+        ("cluster", f"{noun}s", "of all", "confidence"),
         (
             (c.name, f"{c.size:,}", f"{c.size / n:.1%}", f"{c.confidence:.2f}")
             for c in clustering.clusters[:MOST_ROWS]
@@ -40,15 +41,26 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
     )
     rest = clustering.clusters[MOST_ROWS:]
     if rest:
-        images = counted(sum(c.size for c in rest), "image")
+        images = counted(sum(c.size for c in rest), noun)
         screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
     asked = clustering.config.get("params", {}).get("n_clusters", 0)
     if len(clustering.clusters) < asked and "parts" not in clustering.config:
         n_empty = counted(asked - len(clustering.clusters), "cluster")
-        screen.note(f"{asked} clusters were to be made; {n_empty} stayed empty.")
+        screen.note(
+            f"{asked} clusters were to be made; {n_empty} stayed empty. To use more, "
+            f"{HEADS[clustering.config['method']].against_collapse}."
+        )
     nowhere = int((clustering.uids < 0).sum())
     if nowhere:
-        screen.line(f"{counted(nowhere, 'image')} fit nowhere.")
+        screen.line(f"{counted(nowhere, noun)} fit nowhere.")
+
+
+def _noun(clustering: Clustering) -> str:
+    from imageherd.project import read_project
+    from imageherd.sources import noun_of
+
+    folder = clustering.folder
+    return "image" if folder is None else noun_of(read_project(folder.parents[1])["sources"])
 
 
 def clustering_as_json(clustering: Clustering) -> dict[str, Any]:
@@ -60,6 +72,7 @@ def clustering_as_json(clustering: Clustering) -> dict[str, Any]:
         "n_clusters": len(clustering.clusters),
         "n_images": len(clustering.rows),
         "n_nowhere": int((clustering.uids < 0).sum()),
+        "n_duplicates": n_duplicates(clustering),
         "clusters": [
             {
                 "uid": c.uid,
@@ -76,9 +89,17 @@ def clustering_as_json(clustering: Clustering) -> dict[str, Any]:
     }
 
 
-def embed_line(summary: EmbedSummary) -> str:
-    """Say in a line what an embedding run did."""
-    parts = [f"{counted(summary.n_images, 'image')}: {summary.n_embedded:,} embedded now"]
+def n_duplicates(clustering: Clustering) -> int | None:
+    """Count the images that repeat another, which stands for them; None where it is not known."""
+    quality = clustering.quality
+    return None if quality is None else int((quality.duplicate_of >= 0).sum())
+
+
+def embed_line(summary: EmbedSummary, uri: str = "") -> str:
+    """Say in a line what an embedding run did, of the source with this URI."""
+    from imageherd.sources import noun_of
+
+    parts = [f"{counted(summary.n_images, noun_of([uri]))}: {summary.n_embedded:,} embedded now"]
     already = summary.n_images - summary.n_embedded - summary.n_copied - summary.n_unreadable
     optional = (
         (max(0, already), "had features already"),

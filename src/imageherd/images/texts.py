@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pyarrow as pa
+
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import display_path, has_image_name, key_from_display
 from imageherd.images.source import Entry, Given
+from imageherd.images.table_columns import KEY
 
 SCHEME = "texts:"
 NOT_UTF8 = "not UTF-8"
@@ -109,16 +112,27 @@ class TextFile:
     @property
     def description(self) -> str:
         """What it was taken for."""
-        n, labels = len(self._lines.number), self._lines.labels
-        kinds = "" if labels is None else f", each after one of {len(set(labels)):,} labels"
-        return f"{n:,} text{'' if n == 1 else 's'}, one a line{kinds}"
+        labels = self._lines.labels
+        if labels is None:
+            return "a file with one text a line"
+        n = len(set(labels))
+        kinds = f"one of {n:,} labels" if n > 1 else f"the label {labels[0]!r}"
+        return f"a file with one text a line, each after {kinds} and a tab"
 
-    @property
-    def labels(self) -> dict[bytes, str] | None:
-        """The label of each line by its key; None where the lines carry none."""
-        if self._lines.labels is None:
-            return None
-        return dict(zip(map(_key, self._lines.number), self._lines.labels, strict=True))
+    def columns(self) -> pa.Table:
+        """Return key, label (where the lines carry one) and the beginning of each text."""
+        keys = [_key(number) for number in self._lines.number]
+        labels = {} if self._lines.labels is None else {"label": self._lines.labels}
+        return pa.table({KEY: pa.array(keys, pa.binary()), **labels, "text": self._excerpts(keys)})
+
+    def _excerpts(self, keys: list[bytes]) -> list[str | None]:
+        found: list[str | None] = []
+        for key in keys:
+            try:
+                found.append(excerpt(self.text(key)))
+            except UnreadableImageError:
+                found.append(None)
+        return found
 
     def scan(self) -> list[Entry]:
         """List the lines; their keys are their numbers, from 1, in seven digits or more.

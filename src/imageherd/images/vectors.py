@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import display_path, key_from_display
 from imageherd.images.source import Entry, Given
+from imageherd.images.table_columns import KEY
 from imageherd.images.vector_files import (
     as_key,
     is_folder_of_vectors,
@@ -94,7 +96,23 @@ class VectorFile:
     @property
     def description(self) -> str:
         """What it was taken for."""
-        return f"{len(self):,} vectors of {self.dim:,} numbers"
+        what = "a column" if self._is_table else "an array"
+        return f"{what} of vectors of {self.dim:,} numbers"
+
+    @property
+    def _is_table(self) -> bool:
+        return self.root.suffix.lower() in (".parquet", ".pq")
+
+    def columns(self) -> pa.Table:
+        """Return key, and the columns of a Parquet file that hold no lists."""
+        keys = pa.array([_key(i) for i in range(len(self))], pa.binary())
+        if not self._is_table:
+            return pa.table({KEY: keys})
+        with pq.ParquetFile(self.root) as file:
+            schema = file.schema_arrow
+            flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
+            told = file.read(columns=flat, use_threads=False)
+        return pa.table({KEY: keys, **{name: told[name] for name in flat if name != KEY}})
 
     @property
     def _files(self) -> list[Path]:
@@ -108,7 +126,7 @@ class VectorFile:
     @cached_property
     def _parts(self) -> list[NDArray[Any]]:
         files = self._files
-        if self.root.suffix.lower() == ".parquet":
+        if self._is_table:
             return [parquet_vectors(self.root, self.column)]
         if self.column is not None:
             raise ImageherdError(
@@ -139,7 +157,7 @@ class VectorFile:
     @cached_property
     def keys(self) -> list[bytes] | None:
         """What a Parquet file calls its rows, in its column key or path; None if it has neither."""
-        if self.root.suffix.lower() != ".parquet":
+        if not self._is_table:
             return None
         with pq.ParquetFile(self.root) as file:
             named = [name for name in _KEYS if name in file.schema_arrow.names]
@@ -176,7 +194,7 @@ class VectorFile:
         """List the rows; their keys are their positions, from 0, in seven digits or more."""
         size, n = 4 * self.dim, len(self)
         times = np.repeat([file.stat().st_mtime_ns for file in self._files], np.diff(self._starts))
-        rows = (Entry(b"%07d" % i, size, int(times[i]), position=i) for i in range(n))
+        rows = (Entry(_key(i), size, int(times[i]), position=i) for i in range(n))
         return sorted(rows, key=lambda entry: entry.key)
 
     def is_there(self) -> bool:
@@ -205,3 +223,7 @@ class VectorFile:
         except ImageherdError as error:
             raise UnreadableImageError("the file with its vector cannot be read") from error
         return self.take(np.array([position])).tobytes()
+
+
+def _key(position: int) -> bytes:
+    return b"%07d" % position

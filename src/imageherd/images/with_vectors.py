@@ -44,6 +44,8 @@ class WithVectors:
         self.description = f"{pictures.description} with {file.description}"
         self.scan, self.read, self.path = pictures.scan, pictures.read, pictures.path
         self.shown, self.is_there = pictures.shown, pictures.is_there
+        if hasattr(pictures, "columns"):
+            self.columns = pictures.columns
         self._names = self._named(keys)
 
     def _named(self, keys: str | Path | None) -> dict[bytes, int]:
