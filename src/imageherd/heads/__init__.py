@@ -28,13 +28,15 @@ _WHERE = {
     "ensc": ("imageherd.baselines", "EnSC"),
     "ssc-omp": ("imageherd.baselines", "SSCOMP"),
 }
+# Found by its name, but not among the methods: it takes what was trained with a network.
+_UNLISTED = {"trained": ("imageherd.heads.trained", "TrainedClassifier")}
 
 
 class _Heads(Mapping[str, "type[Head]"]):
     """Method name to class, imported when looked up."""
 
     def __getitem__(self, name: str) -> type[Head]:
-        module, attribute = _WHERE[name]
+        module, attribute = (_WHERE | _UNLISTED)[name]
         head: type[Head] = getattr(import_module(module), attribute)
         return head
 
@@ -45,7 +47,7 @@ class _Heads(Mapping[str, "type[Head]"]):
         return len(_WHERE)
 
     def __contains__(self, name: object) -> bool:
-        return name in _WHERE
+        return name in _WHERE or name in _UNLISTED
 
 
 HEADS: Mapping[str, type[Head]] = _Heads()
@@ -64,7 +66,7 @@ def load_head(folder: str | Path, *, device: str = "auto") -> Head:
     from imageherd.heads.saving import read_config
 
     name = read_config(Path(folder))["class"]
-    for method, (_, class_name) in _WHERE.items():
+    for method, (_, class_name) in (_WHERE | _UNLISTED).items():
         if class_name == name:
             return HEADS[method].load(folder, device=device)
     raise ImageherdError(f"{folder} holds a {name} head, which this imageherd does not know.")

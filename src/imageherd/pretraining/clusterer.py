@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from imageherd.errors import ImageherdError
-from imageherd.heads.trunk import linear, linear_layers
+from imageherd.heads.trained import classifier_of
+from imageherd.heads.trunk import linear_layers
 from imageherd.pretraining.networks import Network
 
 LAST_BLOCK = "block4"
@@ -62,10 +63,7 @@ def make_classifier(
     draws : torch.Generator
         On the CPU.
     """
-    parts: list[nn.Module] = [linear(dim, n_clusters)]
-    if n_layers == 2:
-        parts = [linear(dim, dim), nn.ReLU(), *parts]
-    classifier = nn.Sequential(*parts)
+    classifier = classifier_of((dim,) * n_layers + (n_clusters,))
     for layer in linear_layers(classifier):
         bound = layer.in_features**-0.5
         nn.init.uniform_(layer.weight, -bound, bound, generator=draws)

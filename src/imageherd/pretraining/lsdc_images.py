@@ -37,6 +37,7 @@ from imageherd.heads.saving import plain
 from imageherd.heads.usage import Usage
 from imageherd.pretraining.clusterer import Clusterer, freeze_first_blocks, make_classifier
 from imageherd.pretraining.composition import (
+    PAD,
     compose,
     draw_mixup,
     draw_ricap,
@@ -56,8 +57,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     if name != "reuters"
 }
 """Table 5, for ``LSDCImages(n_clusters, **PRESETS["cifar10"])``; its row for Reuters is of vectors,
-in `imageherd.heads.lsdc.PRESETS`. That digits are not mirrored is ours: the paper does not say."""
-PRESETS["mnist"]["flip"] = False
+in `imageherd.heads.lsdc.PRESETS`. That digits, which MNIST has centred, are compared as they are,
+neither moved nor mirrored, is ours: the paper speaks of "raw original images" and says no more."""
+PRESETS["mnist"] |= {"flip": False, "pad": 0}
 
 
 class LSDCImages(BaseEstimator):  # type: ignore[misc]
@@ -86,6 +88,8 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         Of the Beta distribution that sizes and weights of a composite's parts are drawn from.
     flip : bool, default=True
         Whether weak views mirror half of the images.
+    pad : int, default=4
+        Pixels that weak views are moved by at most, what comes in being black (released).
     classifier_layers : {1, 2}, default=1
         2 is the ablation of table 6.
     consistency : float, optional
@@ -141,6 +145,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         composition: str | None = "ricap",
         alpha: float = 0.3,
         flip: bool = True,
+        pad: int = PAD,
         balance: float = 1.0,
         classifier_layers: int = 1,
         consistency: float | None = None,
@@ -165,6 +170,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         self.composition = composition
         self.alpha = alpha
         self.flip = flip
+        self.pad = pad
         self.balance = balance
         self.classifier_layers = classifier_layers
         self.consistency = consistency
@@ -215,7 +221,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         CollapseWarning
             If fewer clusters are used than were asked for.
         """
-        self._check_params()
+        self.check_params()
         if len(pixels) < max(8, self.n_clusters):
             raise ValueError(
                 f"{len(pixels)} images are too few for n_clusters={self.n_clusters}; give as many "
@@ -314,7 +320,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         draws = torch.default_generator  # which the loop seeds for each step
 
         def view() -> Tensor:
-            return normalize(weak_views(images, draws, flip=self.flip), pixels)
+            return normalize(weak_views(images, draws, flip=self.flip, pad=self.pad), pixels)
 
         f, logits = network(view())
         p = logits.softmax(1)
@@ -359,7 +365,8 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
             "start": start.hexdigest(),
         }
 
-    def _check_params(self) -> None:
+    def check_params(self) -> None:
+        """Raise ValueError or TypeError unless all parameters are as described."""
         check_scalar(self.n_clusters, "n_clusters", Integral, min_val=2)
         check_choice(self.labeling, "labeling", ("knn", "sne", "cosine", "l2"))
         check_choice(self.label_space, "label_space", ("features", "predictions"))
@@ -367,7 +374,8 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"composition={self.composition!r} must be 'ricap', 'mixup' or None.")
         check_scalar(self.classifier_layers, "classifier_layers", Integral, min_val=1, max_val=2)
         check_scalar(self.epochs, "epochs", Integral, min_val=1)
-        check_scalar(self.min_steps, "min_steps", Integral, min_val=0)
+        for name in ("min_steps", "pad"):
+            check_scalar(getattr(self, name), name, Integral, min_val=0)
         for name in ("lr", "alpha"):
             check_scalar(getattr(self, name), name, Real, min_val=0, include_boundaries="neither")
         check_scalar(self.balance, "balance", Real, min_val=0)

@@ -124,7 +124,7 @@ def pretrain(
         "devices": devices,
         "source": digest_of(source, size),
     }
-    if _is_done(folder, settings):
+    if is_done(folder, settings):
         return dict(read_json(folder / CONFIG))
     net = make_network(network, size, seed=random_state)
     work = folder / WORK
@@ -176,7 +176,7 @@ def _at_least(least: int, name: str, value: int) -> int:
     return value
 
 
-def _is_done(folder: Path, settings: dict[str, Any]) -> bool:
+def is_done(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds the result already; refuses one that holds anything else."""
     if is_network(folder):
         known = read_json(folder / CONFIG).get("settings")
