@@ -149,6 +149,9 @@ def _part(model: Any, name: str) -> Callable[[Any, int], torch.Tensor]:
 
 
 def _n_patches(model: Any, side: int) -> int | None:
+    if model.config.model_type == "dinov3_convnext":
+        # Its pooled vector stands before the map, whose cells are 32 pixels wide.
+        return (side // 32) ** 2
     config = getattr(model.config, "vision_config", model.config)
     patch = getattr(config, "patch_size", None)
     if isinstance(patch, Sequence) and not isinstance(patch, str) and len(set(patch)) == 1:
