@@ -25,6 +25,8 @@ from imageherd.images.decode import FORMATS as IMAGE_FORMATS
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import has_image_name
 from imageherd.images.source import Source
+from imageherd.images.texts import TextFile
+from imageherd.images.vectors import VectorFile
 from imageherd.progress import progress
 from imageherd.review import most_doubtful
 
@@ -240,6 +242,10 @@ def _write_folders(
     uids = clustering.uids[there].tolist()
     table = table.filter(pa.array(there))
     keys, indices = table["key"].to_pylist(), table["source"].to_pylist()
+    if any(isinstance(sources[index], VectorFile) for index in set(indices)):
+        raise ImageherdError(
+            "Vectors without images are no files to put into folders; export to csv or parquet."
+        )
     if link != "copy":
         _refuse_links(sources, keys, indices, link)
     starts = [(prefixes or {}).get(row, "") for row in table["row"].to_pylist()]
@@ -258,7 +264,7 @@ def _write_folders(
             if data is None if origin is None else not origin.exists():
                 gone.append(source.shown(key))
                 continue
-            name = start.encode() + key.rpartition(b"/")[2] + _missing_ending(key, data)
+            name = start.encode() + key.rpartition(b"/")[2] + _missing_ending(source, key, data)
             target = folder / os.fsdecode(_free_name(folder.name, name, used))
             if origin is not None:
                 _place(origin, target, link)
@@ -286,8 +292,10 @@ def _contents(source: Source, key: bytes) -> bytes | None:
         return None
 
 
-def _missing_ending(key: bytes, data: bytes | None) -> bytes:
+def _missing_ending(source: Source, key: bytes, data: bytes | None) -> bytes:
     """Return the ending that an image needs as a file where its key has none, as in a table."""
+    if isinstance(source, TextFile):
+        return b".txt"
     if data is None or has_image_name(key):
         return b""
     with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:

@@ -62,14 +62,20 @@ def load_maker(
                 f"have {known['dim']:,}: they cannot come from one model."
             )
         return GivenVectors(file, position, known["identity"])
+    refuse_images(backbone)
+    return load_backbone(backbone, device=device)
+
+
+def refuse_images(backbone: str) -> None:
+    """Raise ImageherdError if a feature set's name says that no backbone makes it of images."""
+    scheme, _, key = backbone.partition(":")
     if scheme in (VECTORS, TFIDF):
         what = "vectors that were given" if scheme == VECTORS else "tf-idf of texts"
-        wanted = "images with --vectors FILE, or vectors" if scheme == VECTORS else "texts"
+        wanted = "vectors, or images with their vectors" if scheme == VECTORS else "texts"
         raise ImageherdError(
             f"The features {key} are {what}: no backbone makes them of images. Give {wanted}, "
             "or use other features."
         )
-    return load_backbone(backbone, device=device)
 
 
 def feature_set_name(maker: Maker, backbone: str) -> str:

@@ -17,8 +17,10 @@ from imageherd.derived import Features, feature_keys, feature_set
 from imageherd.errors import ImageherdError
 from imageherd.features.items import DELETED, OK, UNREADABLE
 from imageherd.features.reading import Job, read_image
+from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.images.folder import FolderSource
 from imageherd.images.names import display_path
+from imageherd.makers import refuse_images
 from imageherd.project import read_project
 from imageherd.search_index import DEPTH
 from imageherd.search_space import Hits, open_space, own_space
@@ -51,7 +53,8 @@ def search(
         An image file, of the herd or not.
     text : str, optional
         What to see in the images. Wants features of a model of images and texts, such as CLIP or
-        SigLIP; the feature set in use, or another of the herd's, is taken.
+        SigLIP; the feature set in use, or another of the herd's, is taken. In a herd of texts, what
+        is to be in them, by tf-idf.
     item : int or str, optional
         A row of the items table, or the path there; that image itself is left out.
     by : {"features", "head"}, default="features"
@@ -114,7 +117,7 @@ def key_for_texts(herd: Path) -> str:
     project = read_project(herd)
     first = [project["features"]] if project["features"] else []
     for key in [*first, *feature_keys(herd)]:
-        if feature_set(herd, key).manifest["identity"]["output"] == "image_embedding":
+        if feature_set(herd, key).manifest["identity"]["output"] in ("image_embedding", TFIDF):
             return str(key)
     names = ", ".join(project["backbones"].values()) or "none yet"
     raise ImageherdError(
@@ -183,6 +186,7 @@ def cluster_names(rows: NDArray[np.int64], clustering: Clustering) -> list[str |
 def _backbone(herd: Path, data: Features, device: str) -> Backbone:
     """Load the very backbone that the features are of."""
     name = read_project(herd)["backbones"][data.key]
+    refuse_images(name)
     backbone = load_backbone(name, device=device)
     if backbone.key != data.key:
         raise ImageherdError(
@@ -212,5 +216,10 @@ def _text_vector(text: str, herd: Path, data: Features, device: str) -> NDArray[
 
     if not text.strip():
         raise ImageherdError("The text to search for is empty.")
+    if data.store.manifest["identity"]["output"] == TFIDF:
+        words: NDArray[np.float32] = Tfidf.load(data.store.folder).transform([text]).toarray()[0]
+        if not words.any():
+            raise ImageherdError(f"None of the words of {text!r} is one that the features count.")
+        return words
     vector: NDArray[np.float32] = encode_texts(_backbone(herd, data, device), [text])[0]
     return vector

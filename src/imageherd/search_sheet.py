@@ -17,7 +17,7 @@ from imageherd.files import write_atomically
 from imageherd.images.folder import FolderSource
 from imageherd.images.names import display_path
 from imageherd.images.source import Source
-from imageherd.report.gather import thumbnailer
+from imageherd.report.gather import texter, thumbnailer
 from imageherd.report.page import MAX_BYTES
 from imageherd.report.thumbnails import embed
 from imageherd.search_space import Hits
@@ -41,6 +41,8 @@ class Tile:
         Display path.
     picture : str or None
         Base64 of a JPEG; None where the picture can no longer be read, or there was no room.
+    text : str or None
+        What is shown of an item that has no picture.
     """
 
     rank: int
@@ -48,6 +50,7 @@ class Tile:
     cluster: str | None
     path: str
     picture: str | None
+    text: str | None
 
 
 def write_sheet(
@@ -90,8 +93,9 @@ def write_sheet(
     shown = items.take(pa.array(hits.rows))
     paths = shown["path"].to_pylist()
     pictures = embed([(i, PX) for i in range(len(paths))], thumbnailer(shown, sources), MAX_BYTES)
+    words = texter(shown, sources)
     tiles = [
-        Tile(i + 1, float(similarity), clusters[i], path, pictures.get(i))
+        Tile(i + 1, float(similarity), clusters[i], path, pictures.get(i), words(i))
         for i, (path, similarity) in enumerate(zip(paths, hits.similarity, strict=True))
     ]
     title, asked, where = text or "", None, sources

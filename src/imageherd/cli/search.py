@@ -34,7 +34,8 @@ def search(
         typer.Option(
             "--text",
             metavar="WORDS",
-            help="Search for what a text says; the herd needs features of a CLIP or SigLIP model.",
+            help="Search for what a text says; the herd needs features of a CLIP or SigLIP model, "
+            "or of texts.",
         ),
     ] = None,
     item: Annotated[
@@ -78,6 +79,7 @@ def search(
 
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
+        from imageherd.report.gather import texter
         from imageherd.search import cluster_names
         from imageherd.search_sheet import check_sheet, write_sheet
         from imageherd.sources import sources_of
@@ -92,8 +94,10 @@ def search(
         made = name != "default" or (herd / "clusterings" / name / "current.json").exists()
         names = cluster_names(hits.rows, kept.clustering(name)) if made else [None] * len(hits.rows)
         items = kept.items()
+        words = texter(items.take(hits.rows), sources_of(herd))
         found = [
             {"rank": rank, "similarity": similarity, "row": row, "cluster": cluster, "path": path}
+            | ({} if words(rank - 1) in (None, path) else {"text": words(rank - 1)})
             for rank, (similarity, row, cluster, path) in enumerate(
                 zip(
                     hits.similarity.tolist(),
@@ -133,7 +137,7 @@ def _print(screen: Screen, hits: Hits, found: list[dict[str, Any]]) -> None:
                 image["rank"],
                 f"{image['similarity']:.3f}",
                 *([image["cluster"]] if clustered else []),
-                image["path"],
+                " ".join(filter(None, (image["path"], image.get("text")))),
             )
             for image in found
         ),
