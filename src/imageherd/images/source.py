@@ -203,15 +203,17 @@ def open_source(given: str | Path, *, image_column: str | None = None) -> Source
     shown = display_path(os.fsencode(found.text))
     if image_column is not None and os.path.lexists(found.path):
         raise ImageherdError(f"{shown} is no table or array, so it has no column {image_column}.")
-    kinds = ", ".join(kind.words for kind in KINDS)
-    if not os.path.lexists(found.path):
+    if "://" in found.text:
         raise ImageherdError(
-            f"{shown} does not exist.{_meant(found.path)} Images are taken from {kinds}."
+            f"{shown} is a URL. Download it, or give a CSV file that lists the URLs of images."
         )
+    if not os.path.lexists(found.path):
+        raise ImageherdError(f"{shown} does not exist; check the path.{_meant(found.path)}")
     if has_image_name(os.fsencode(found.path.name)):
         folder = display_path(os.fsencode(found.path.parent))
         raise ImageherdError(f"{shown} is a file; give the folder it is in: {folder}")
-    raise ImageherdError(f"{shown} is nothing that images are taken from. That is: {kinds}.")
+    kinds = ", ".join(kind.words for kind in sorted(KINDS, key=lambda k: k.scheme != "folder"))
+    raise ImageherdError(f"{shown} cannot be read as a source of images; these can: {kinds}.")
 
 
 def source_from_uri(uri: str) -> Source:
