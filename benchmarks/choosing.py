@@ -24,6 +24,8 @@ from sklearn.datasets import load_digits
 
 from imageherd import choosing
 from imageherd.bench.tables import markdown_table
+from imageherd.choosing_beta import BETAS, lowest_enough
+from imageherd.choosing_trials import graph_to_score, scored
 from imageherd.files import read_json, write_json
 from imageherd.heads import HEADS
 from imageherd.metrics import mean_entropies, scores
@@ -68,7 +70,7 @@ def _sets(given: list[str], most: int) -> Any:
 
 def _methods(args: argparse.Namespace, name: str, X: Any, y: Any) -> str:
     k = len(np.unique(y))
-    graph, n_trained = choosing.graph_to_score(X, k)
+    graph, n_trained = graph_to_score(X, k)
     runs: dict[str, list[dict[str, Any]]] = {}
     for method in args.methods:
         for seed in range(N_SEEDS):
@@ -104,14 +106,14 @@ def _methods(args: argparse.Namespace, name: str, X: Any, y: Any) -> str:
 def _run(
     method: str, k: int, seed: int, X: Any, y: Any, graph: NeighborGraph, n_trained: int
 ) -> dict[str, Any]:
-    run, labels = choosing.scored(method, k, seed, "cpu", X, graph, n_trained)
+    run, labels = scored(method, k, seed, "cpu", X, graph, n_trained)
     return vars(run) | {"score": run.score} | scores(y, labels)
 
 
 def _betas(out: Path, name: str, X: Any, y: Any) -> str:
     k = len(np.unique(y))
     graph, found = knn_graph(X, 50), []
-    for beta in choosing.BETAS:
+    for beta in BETAS:
         path = out / f"{name}-{len(X)}-beta-{beta}.json"
         if not path.exists():
             head = HEADS["temi"](n_clusters=k, n_heads=4, beta=beta, random_state=0, device="cpu")
@@ -119,14 +121,14 @@ def _betas(out: Path, name: str, X: Any, y: Any) -> str:
             clusters, images = mean_entropies(head.predict_proba(X))
             write_json(path, scores(y, head.labels_) | {"clusters": clusters, "images": images})
         found.append(read_json(path))
-    beta = choosing.lowest_enough(choosing.BETAS, [(f["clusters"], f["images"]) for f in found])
+    beta = lowest_enough(BETAS, [(f["clusters"], f["images"]) for f in found])
     table = [
         (
             f"{b:g}" + (" (chosen)" if b == beta else ""),
             *(f"{100 * f[c]:.1f}" for c in ("ACC", "NMI", "ARI")),
             *(f"{f[c]:.2f}" for c in ("clusters", "images")),
         )
-        for b, f in zip(choosing.BETAS, found, strict=True)
+        for b, f in zip(BETAS, found, strict=True)
     ]
     return markdown_table(("β", "ACC", "NMI", "ARI", "H(c)", "H(c|x)"), table, left=1)
 

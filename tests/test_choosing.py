@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 from sklearn.metrics import mutual_info_score
 
-from imageherd import choosing
+from imageherd import choosing, choosing_trials
 from imageherd.choosing import (
     CANDIDATES,
-    BetaChoice,
     choose_beta,
     choose_method,
-    lowest_enough,
-    neighbor_information,
 )
+from imageherd.choosing_beta import BetaChoice, lowest_enough
+from imageherd.choosing_trials import neighbor_information
 from imageherd.errors import ImageherdError
+from imageherd.files import read_json, write_json
 from imageherd.heads import HEADS
 from imageherd.metrics import ari
 from imageherd.neighbors import knn_graph
@@ -88,6 +88,11 @@ def told(labels_by_seed):
     return Told
 
 
+def with_methods(monkeypatch, methods):
+    for module in (choosing, choosing_trials):
+        monkeypatch.setattr(module, "HEADS", methods)
+
+
 def test_the_best_method_is_chosen_and_its_best_seed(blobs, monkeypatch):
     X, y = blobs
     rng = np.random.default_rng(0)
@@ -103,7 +108,7 @@ def test_the_best_method_is_chosen_and_its_best_seed(blobs, monkeypatch):
         "half": told(lambda seed: y // 2),
         "right": told(by_seed.__getitem__),
     }
-    monkeypatch.setattr(choosing, "HEADS", methods)
+    with_methods(monkeypatch, methods)
     found = choose_method(X, 4, candidates=tuple(methods), random_state=5)
     assert (found.method, found.random_state) == ("right", 6)
     assert [(r.method, r.random_state) for r in found.runs][2:5] == [
@@ -114,7 +119,7 @@ def test_the_best_method_is_chosen_and_its_best_seed(blobs, monkeypatch):
     assert list(found.means()) == ["right", "half", "lump"]
     assert found.reason.startswith("Chosen without labels: right, ")
     # Of equal ones the first named, from the lowest seed.
-    monkeypatch.setattr(choosing, "HEADS", dict.fromkeys("ba", told(lambda seed: y)))
+    with_methods(monkeypatch, dict.fromkeys("ba", told(lambda seed: y)))
     found = choose_method(X, 4, candidates=("b", "a"))
     assert (found.method, found.random_state) == ("b", 0)
 
@@ -127,7 +132,7 @@ def test_nearly_as_good_as_the_best_is_good_enough_for_the_first_named(blobs, mo
 
     for n, expected in ((1, "default"), (len(y) // 5, "other")):
         methods = {"default": told(lambda seed, n=n: moved(n)), "other": told(lambda seed: y)}
-        monkeypatch.setattr(choosing, "HEADS", methods)
+        with_methods(monkeypatch, methods)
         assert choose_method(X, 4, candidates=tuple(methods), n_seeds=1).method == expected
 
 
@@ -143,6 +148,44 @@ def test_methods_as_they_are(blobs):
     again = choose_method(X, 4, candidates=("spherical-kmeans", "spectral"), n_seeds=2, sample=200)
     for a, b in zip(found.runs, again.runs, strict=True):
         assert (a.information, a.generalization) == (b.information, b.generalization)
+
+
+def test_too_few_rows_try_nothing_and_say_so(blobs):
+    found = choose_method(blobs[0][:59], 4, random_state=3)
+    assert (found.method, found.random_state, found.runs) == ("tsp", 3, ())
+    assert found.reason == (
+        "Not chosen: 59 images are too few to compare methods on, which takes 15 a cluster; tsp "
+        "is the default"
+    )
+    assert found.means() == {}
+    found = choose_method(blobs[0][:60], 4, candidates=("spherical-kmeans",), n_seeds=1)
+    assert len(found.runs) == 1
+
+
+def test_what_was_tried_before_a_kill_is_not_tried_again(blobs, monkeypatch, tmp_path):
+    X, y = blobs
+    fits = []
+
+    def labels(seed):
+        fits.append(seed)
+        if len(fits) == 4:
+            raise KeyboardInterrupt
+        return np.where(np.arange(len(y)) < seed, (y + 1) % 4, y)
+
+    with_methods(monkeypatch, dict.fromkeys("ab", told(labels)))
+    kept = tmp_path / "trials.json"
+    with pytest.raises(KeyboardInterrupt):
+        choose_method(X, 4, candidates=("a", "b"), random_state=5, kept=kept)
+    again = choose_method(X, 4, candidates=("a", "b"), random_state=5, kept=kept)
+    assert fits == [5, 6, 7, 5, 5, 6, 7]
+    assert choose_method(X, 4, candidates=("a", "b"), random_state=5, kept=kept) == again
+    assert len(fits) == 7
+    fresh = choose_method(X, 4, candidates=("a", "b"), random_state=5)
+    assert [(r.method, r.score) for r in again.runs] == [(r.method, r.score) for r in fresh.runs]
+    # Half of a file is no file.
+    kept.write_text('{"a 5": [0.1')
+    found = choose_method(X, 4, candidates=("a", "b"), random_state=5, kept=kept)
+    assert (found.method, found.random_state) == (fresh.method, fresh.random_state)
 
 
 def test_every_candidate_is_told_a_number():
@@ -186,9 +229,14 @@ def test_the_lowest_beta_that_is_even_and_sure(entropies, expected):
     assert lowest_enough((0.5, 0.6, 0.7, 0.8), entropies) == expected
 
 
-def test_betas_are_tried(blobs):
+def test_betas_are_tried(blobs, tmp_path):
     fast = {"epochs": 1, "min_steps": 5, "n_heads": 2}
-    found = choose_beta(blobs[0], 4, (1.0, 0.6), sample=100, **fast)
+    kept = tmp_path / "betas.json"
+    found = choose_beta(blobs[0], 4, (1.0, 0.6), sample=100, kept=kept, **fast)
+    assert list(read_json(kept)) == ["0.6", "1"]
+    write_json(kept, read_json(kept) | {"0.6": [1.25, 0.5]})
+    again = choose_beta(blobs[0], 4, (1.0, 0.6), sample=100, kept=kept, **fast)
+    assert (again.clusters[0], again.clusters[1]) == (1.25, found.clusters[1])
     assert found.betas == (0.6, 1.0)
     assert found.beta == lowest_enough(
         found.betas, list(zip(found.clusters, found.images, strict=True))
@@ -228,6 +276,7 @@ def test_a_herd_fits_what_was_chosen(herd, monkeypatch):
     assert chosen["runs"][0]["score"] == pytest.approx(0.9)
     same = herd.cluster("spherical-kmeans", 4, random_state=8, name="same", keep_duplicates=True)
     assert ari(found.uids, same.uids) == 1
+    assert chosen["asked"] == {"method": "auto", "random_state": 7}
     with pytest.raises(ImageherdError, match="epochs: a method that is chosen takes no parameters"):
         herd.cluster("auto", 4, epochs=3)
 

@@ -162,7 +162,7 @@ def test_rules_together_say_what_each_says_alone():
 def test_the_only_answer_has_no_runner_up():
     count = count_clusters(np.ones((5, 3)))
     assert count.runners_up == ()
-    assert count.reason == "1 cluster, but this is no count: the images are all alike"
+    assert count.reason == "1 cluster, but this is no count: no two images differ"
     assert count.as_dict()["compared"] is False
 
 

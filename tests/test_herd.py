@@ -182,6 +182,12 @@ def test_new_images_are_placed_and_strangers_set_aside(herd, photos, tmp_path):
         assert by_path[f"copy{i}.jpg"] == where[f"left/{i}.jpg"]
     assert herd.clustering().version == "v0002"
     assert len(herd.clustering().rows) == 53
+    now = found.clustering
+    repeats = dict(zip(now.rows.tolist(), now.quality.duplicate_of.tolist(), strict=True))
+    assert {paths[row]: repeats[row] < 0 or paths[repeats[row]] for row in uids} == {
+        "noise.png": True,
+        **{f"copy{i}.jpg": f"left/{i}.jpg" for i in range(4)},
+    }
     assert len(herd.assign(new).rows) == 0
     assert herd.clustering().version == "v0002"
 
@@ -214,15 +220,23 @@ def test_without_rejection_everything_is_placed(herd, photos, tmp_path):
         herd.assign(new, reject=1)
 
 
-def test_copies_of_one_image_are_not_counted(photos, tmp_path):
+@pytest.mark.parametrize("method", ["tsp", "kmeans", "auto"])
+def test_copies_of_one_image_are_one_cluster(photos, tmp_path, method):
     for i in range(12):
         same = tmp_path / "same" / f"{i}.jpg"
         same.parent.mkdir(exist_ok=True)
         shutil.copy(photos / "left" / "3.jpg", same)
     herd = Herd(tmp_path / "same.herd")
     herd.embed(same.parent)
-    with pytest.raises(ImageherdError, match="look alike: one cluster"):
-        herd.cluster("kmeans")
+    found = herd.cluster(method)
+    assert [c.size for c in found.clusters] == [12]
+    assert found.quality.duplicate_of.tolist() == [-1] + [0] * 11
+    assert found.config["counted"]["reason"].endswith("no count: no two images differ")
+    if method == "auto":
+        assert found.config["chosen"]["reason"].startswith("Not chosen: 12 images are too few")
+    assert herd.report().is_file()
+    with pytest.raises(ImageherdError, match="does not suit 1 different images"):
+        herd.cluster("kmeans", 2)
 
 
 def test_a_damaged_graph_is_made_again(herd):

@@ -14,6 +14,7 @@ from imageherd.heads import HEADS
 from imageherd.herd import Herd
 from imageherd.neighbors import knn_graph
 from imageherd.quality import farther_out, judge, set_aside, similarity_to_nearest, votes
+from imageherd.sources import sources_of
 
 
 def made(n=120, seed=0):
@@ -220,6 +221,21 @@ def test_quality_is_kept_exported_and_extended(with_copies, photos, tmp_path):
     uid, near = more.uids[53], knn_graph(herd.features().X, 10).ids[53]
     assert more.quality.agreement[53] == np.float32((more.uids[near] == uid).mean())
     assert 0 <= more.quality.outlier[53] <= 1
+
+
+def test_a_copy_of_a_copy_that_is_placed_stands_behind_what_was_fitted(with_copies, tmp_path):
+    herd = with_copies
+    old = herd.cluster("kmeans", 4)
+    at = int(np.flatnonzero(old.quality.duplicate_of >= 0)[0])
+    item = herd.items().slice(int(old.rows[at]), 1).to_pylist()[0]
+    new = tmp_path / "new"
+    new.mkdir()
+    source = sources_of(herd.path)[item["source"]]
+    (new / "again.jpg").write_bytes(source.read(item["key"]))
+    # So strict that everything but a copy is set aside.
+    found = herd.assign(new, reject=0.99)
+    assert found.uids.tolist() == [old.uids[at]]
+    assert found.clustering.quality.duplicate_of[-1] == old.quality.duplicate_of[at]
 
 
 def test_a_clustering_of_before_is_still_read(herd, tmp_path):

@@ -32,7 +32,7 @@ class Assignment:
     similarity : ndarray of float32, shape (n,)
         Mean cosine similarity to their 10 nearest clustered images.
     threshold : float
-        Images less similar than this fit nowhere.
+        Images less similar than this fit nowhere, but for copies.
     clustering : Clustering
         The clustering with the new images in it.
     """
@@ -58,7 +58,8 @@ def place(
 
     An image fits nowhere if its mean similarity to its 10 nearest clustered images is below the
     `reject` quantile of the same figure among the clustered images themselves: with 0.01, if it
-    lies farther out than 99 % of them. Of many, 2,000 stand for all.
+    lies farther out than 99 % of them. Of many, 2,000 stand for all. One with the very vector of an
+    image in a cluster, as a copy has it, is its duplicate and never fits nowhere.
 
     Parameters
     ----------
@@ -97,6 +98,7 @@ def place(
         k = min(N_NEIGHBORS, len(known))
         nearest, similar = knn_query(known, X[new], k, device=device)
         similarity = similar.mean(1)
+        equal = _equal(X[new], known, nearest)
         outlier = np.zeros(len(similarity), dtype=np.float32)
         if len(known) > 1:
             sample = np.linspace(0, len(known) - 1, min(len(known), SAMPLE)).astype(np.int64)
@@ -106,15 +108,33 @@ def place(
             outlier = farther_out(similarity, own)
             if reject > 0:
                 threshold = float(np.quantile(own, reject))
-            uids = np.where(similarity < threshold, np.int32(NOWHERE), uids)
-            parts = np.where(similarity < threshold, np.int32(NOWHERE), parts)
+            out = (similarity < threshold) & (equal < 0)
+            uids = np.where(out, np.int32(NOWHERE), uids)
+            parts = np.where(out, np.int32(NOWHERE), parts)
         at = np.searchsorted(clustering.rows, rows[inside])
         before, after = (clustering.uids, uids) if merged is None else (merged, parts)
         agreement, around = votes(before[at][nearest], after)
-        quality = Quality(np.full(len(uids), -1), agreement, around, outlier)
+        stands = clustering.rows[at]
+        if clustering.quality is not None:
+            before_that = clustering.quality.duplicate_of[at]
+            stands = np.where(before_that < 0, stands, before_that)
+        duplicate_of = np.where(equal < 0, -1, stands[equal])
+        quality = Quality(duplicate_of, agreement, around, outlier)
     placed = extended(
         *(clustering, rows[new], uids, probability, second),
         parts=None if merged is None else parts,
         quality=quality,
     )
     return Assignment(rows[new], uids, probability, similarity, threshold, placed)
+
+
+def _equal(
+    X: NDArray[np.float32], known: NDArray[np.float32], nearest: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Position in `known` of the first of the nearest that is equal to each of X; -1 if none is."""
+    found = np.full(len(X), -1)
+    for i, near in enumerate(nearest):
+        same = near[(known[near] == X[i]).all(1)]
+        if len(same):
+            found[i] = same[0]
+    return found

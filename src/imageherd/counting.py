@@ -231,7 +231,7 @@ def _range(n: int, k_min: int, k_max: int | None) -> tuple[int, int]:
 
 def _why_no_choice(n: int, n_different: int, k_min: int, too_few: bool) -> str:
     if n_different == 1:
-        return "the images are all alike" if n > 1 else "there is one image"
+        return "no two images differ"
     if not too_few:
         return f"only {n_different} of the {n} images looked at differ"
     return (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imageherd.choosing import decide, stand_in
 from imageherd.clustering import Clustering, describe, with_names
 from imageherd.counting import Count
-from imageherd.derived import N_NEIGHBORS, Features, rows_digest, voted_names
+from imageherd.derived import N_NEIGHBORS, Features, naming_of, rows_digest, voted_names
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
 from imageherd.errors import ImageherdError
 from imageherd.heads import HEADS
@@ -49,7 +49,7 @@ def decide_count(
     Raises
     ------
     ImageherdError
-        If there is but one cluster, or a method that counts itself is told a number.
+        If a method that counts itself is told a number.
     """
     if method in HEADS and HEADS[method].counts_itself:
         if n_clusters != "auto":
@@ -61,10 +61,6 @@ def decide_count(
     if n_clusters != "auto":
         return int(n_clusters)
     found = count()
-    if found.n_clusters < 2:
-        raise ImageherdError(
-            "All images look alike: one cluster, so there is nothing to sort. Add other images."
-        )
     settings["counted"] = found.as_dict()
     return found.n_clusters
 
@@ -88,6 +84,7 @@ def fit(
     Of copies, near-copies and bursts one image is fitted; then every image is put where the head
     sees it. Copies with the same features, and all copies of an image that the method leaves out,
     go where that image is. Without copies the result is what it would be with `keep_duplicates`.
+    Images that are all alike are one cluster, and all fitted: a head wants more than one.
 
     Parameters
     ----------
@@ -113,8 +110,8 @@ def fit(
     Raises
     ------
     ImageherdError
-        If a parameter is wrong, or given to a method to be chosen, all images are copies of one, or
-        the head leaves every image out.
+        If a parameter is wrong, or given to a method to be chosen, more clusters are wanted than
+        there are different images, or the head leaves every image out.
     """
     if not 0 <= reject < 1:
         raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
@@ -122,7 +119,7 @@ def fit(
     k = 2 if n_clusters == "auto" else int(n_clusters)
     asked = make_head(stand_in(method, params), k, n, **params)
     settings: dict[str, Any] = {"features": data.key}
-    settings |= {"keep_duplicates": keep_duplicates, "reject": reject}
+    settings |= {"keep_duplicates": keep_duplicates, "reject": reject, **naming_of(data)}
 
     @cache
     def distinct() -> tuple[NeighborGraph | None, NDArray[np.int64], Features]:
@@ -138,19 +135,24 @@ def fit(
         return graph, copy_of, Features(data.rows[copy_of < 0], data.key, data.store)
 
     k = decide_count(method, n_clusters, lambda: count(distinct()[2]), settings)
-    graph, copy_of, fitted = distinct()
+    graph, copy_of, different = distinct()
+    fitted = data if k == 1 else different
     if k > len(fitted.rows):
         raise ImageherdError(
             f"n_clusters={k} does not suit {len(fitted.rows)} different images, the others being "
             "copies or near-copies of them; give fewer, or keep duplicates."
         )
-    method, params = decide(method, params, fitted.X, k, settings)
-    head = make_head(method, k, len(fitted.rows), **params)
+    trials = _trials(herd, method, k, params, data, fitted)
+    method, params = decide(method, params, fitted.X, k, settings, trials)
+    head = make_head(method, max(k, 2), len(fitted.rows), **params)
+    head = head.set_params(n_clusters=1) if k == 1 else head
     settings |= {"method": method, "params": head.get_params()}
     checkpoint = herd / "checkpoints" / _checkpoint(method, settings["params"], data, fitted)
-    among = _graph_for(head, graph, copy_of, data, params["device"])
+    kept = np.arange(n) if fitted is data else np.flatnonzero(copy_of < 0)
+    among = _graph_for(head, graph, kept, data, params["device"])
     head.fit(fitted.X, neighbors=among, checkpoint=checkpoint)
-    labels = _labels_of_all(head, data.X, copy_of, P := head.predict_proba(data.X))
+    P = head.predict_proba(data.X)
+    labels = head.labels_ if fitted is data else _labels_of_all(head, data.X, copy_of, P)
     if graph is not None and reject:
         labels = np.where(set_aside(graph, reject), np.int32(-1), labels)
     if (labels < 0).all():
@@ -171,7 +173,17 @@ def fit(
     found = replace(found, quality=judge(found.uids, graph, rows))
     found = with_dendrogram(found, data.X)
     found = with_names(found, voted_names(herd, data, found.uids))
-    return versions.write(found, head, head.history_)
+    found = versions.write(found, head, head.history_)
+    trials.unlink(missing_ok=True)
+    return found
+
+
+def _trials(
+    herd: Path, method: str, k: int, params: dict[str, Any], data: Features, fitted: Features
+) -> Path:
+    """Name the file of the trials that a choice is made from, as a checkpoint is named."""
+    run = _checkpoint(f"choosing-{method}", params | {"n_clusters": k}, data, fitted)
+    return herd / "checkpoints" / f"{run}.json"
 
 
 def _checkpoint(method: str, params: dict[str, Any], data: Features, fitted: Features) -> str:
@@ -186,7 +198,7 @@ def _checkpoint(method: str, params: dict[str, Any], data: Features, fitted: Fea
 def _graph_for(
     head: Head,
     graph: NeighborGraph | None,
-    copy_of: NDArray[np.int64],
+    kept: NDArray[np.int64],
     data: Features,
     device: str,
 ) -> NeighborGraph | None:
@@ -194,8 +206,7 @@ def _graph_for(
     # Over several blocks a head finds neighbors of its own.
     if graph is None or not wanted or head.blocks:
         return None
-    kept = np.flatnonzero(copy_of < 0)
-    if len(kept) == len(copy_of):
+    if len(kept) == len(data.rows):
         return graph
     return graph_among(graph, data.X, kept, min(wanted, len(kept) - 1), device=device)
 
@@ -208,10 +219,7 @@ def _labels_of_all(
 ) -> NDArray[np.int32]:
     """Return the column of every image, fitted or not."""
     copies = np.flatnonzero(copy_of >= 0)
-    labels: NDArray[np.int32] = head.labels_
-    if len(copies) == 0:
-        return labels
-    labels = P.argmax(1).astype(np.int32)
+    labels: NDArray[np.int32] = P.argmax(1).astype(np.int32)
     labels[copy_of < 0] = head.labels_
     of = copy_of[copies]
     same = (labels[of] < 0) | (X[copies] == X[of]).all(1)

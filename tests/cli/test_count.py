@@ -145,7 +145,7 @@ def test_the_figure_has_a_panel_a_rule_with_the_answer_marked():
 def test_too_few_images_are_one_line_and_no_curve(run, herd):
     herd.make()
     result = run("count", herd.path)
-    assert result.stdout == ("1 cluster, but this is no count: the images are all alike.\n")
+    assert result.stdout == ("1 cluster, but this is no count: no two images differ.\n")
     told = json.loads(run("count", herd.path, "--json").stdout)
     assert (told["n_clusters"], told["compared"]) == (1, False)
-    assert told["rules"][DEFAULT_RULE]["why_no_choice"] == "the images are all alike"
+    assert told["rules"][DEFAULT_RULE]["why_no_choice"] == "no two images differ"

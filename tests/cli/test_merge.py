@@ -49,8 +49,8 @@ def test_it_says_which_became_which_and_the_way_back(run, merging):
     assert result.exit_code == 0, result.output
     assert merging.calls == [("merge", (2,), {"name": "default", "to": None})]
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["11", "footwear", "4", "57.1%", "boot", "+", "clog", "+", "shoe"] in lines
-    assert ["4", "hat", "2", "28.6%", "hat"] in lines
+    assert "11 footwear 4 57.1% boot (1) + clog (2) + shoe (3)".split() in lines
+    assert "4 hat 2 28.6% hat (4)".split() in lines
     assert f"Back to all 4: imageherd merge {merging.path} --n-clusters 4\n" in result.stdout
     assert f"To look at it: imageherd report {merging.path}\n" in result.stdout
 
@@ -72,7 +72,7 @@ def test_of_many_parts_three_are_named(run, merging):
     everything = replace(everything, clusters=[Cluster(12, "all", 6, 0.9, [0])])
     merging.merge = lambda n, **options: everything
     out = " ".join(run("merge", merging.path, "--n-clusters", 2).stdout.split())
-    assert "boot + hat + clog + 1 more" in out
+    assert "boot (1) + hat (4) + clog (2) + 1 more" in out
 
 
 def test_json(run, merging):

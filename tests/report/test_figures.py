@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from imageherd.choosing import BetaChoice
+from imageherd.choosing_beta import BetaChoice
 from imageherd.cli import app
 from imageherd.errors import ImageherdError
 from imageherd.herd import Herd

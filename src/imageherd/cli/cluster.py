@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imageherd.cli import checks, options, tables
 from imageherd.cli.count import why
-from imageherd.cli.screen import counted, shown
+from imageherd.cli.screen import Screen, counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
 
@@ -21,6 +24,16 @@ Examples:
   imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi"""
 
 
+METHODS = ("auto", *options.METHODS)
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="|".join(METHODS),
+        help="How to cluster; auto tries the quick ones and takes the one whose clusters are "
+        "the most plausible.",
+    ),
+]
 KeepDuplicates = Annotated[
     bool,
     typer.Option(
@@ -33,15 +46,7 @@ KeepDuplicates = Annotated[
 
 def cluster(
     herd: options.HerdArgument,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            metavar="auto|" + "|".join(options.METHODS),
-            help="How to cluster; auto tries the quick ones and takes the one whose clusters are "
-            "the most plausible.",
-        ),
-    ] = options.DEFAULT_METHOD,
+    method: Method = options.DEFAULT_METHOD,
     n_clusters: options.NClusters = "auto",
     name: options.ClusteringName = "default",
     param: Annotated[
@@ -76,7 +81,7 @@ def cluster(
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
-        checks.one_of("--method", method, ("auto", *options.METHODS))
+        checks.one_of("--method", method, METHODS)
         if method == "auto" and param:
             raise ImageherdError("--param is for one method; auto tries several. Name the method.")
         checks.device_name(device)
@@ -90,16 +95,17 @@ def cluster(
         kept = Herd(herd)
         checks.fits(wanted, len(kept.features().rows))
         try:
-            found = kept.cluster(
-                method,
-                wanted,
-                name=name,
-                random_state=seed,
-                device=device,
-                keep_duplicates=keep_duplicates,
-                reject=reject,
-                **params,
-            )
+            with collapse_told_once():
+                found = kept.cluster(
+                    method,
+                    wanted,
+                    name=name,
+                    random_state=seed,
+                    device=device,
+                    keep_duplicates=keep_duplicates,
+                    reject=reject,
+                    **params,
+                )
         except (ValueError, TypeError) as error:
             # A head checks the values of its parameters when it is fitted.
             if not params:
@@ -108,21 +114,34 @@ def cluster(
         chosen = "" if name == "default" else f" --name {name}"
         if copies := of_copies(found):
             screen.remark(copies)
-        if reason := why(found):
-            screen.remark(f"{reason}.")
-        if "chosen" in found.config:
-            screen.remark(f"{found.config['chosen']['reason']}.")
+        say_why(screen, found)
         tables.cluster_table(screen, found, f"imageherd name {shown(herd)}{chosen}")
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")
         screen.result({"herd": herd, "clustering": tables.clustering_as_json(found)})
 
 
+@contextmanager
+def collapse_told_once() -> Iterator[None]:
+    """Leave it to `tables.cluster_table` to say that clusters stayed empty."""
+    from imageherd.heads.base import CollapseWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        yield
+
+
+def say_why(screen: Screen, clustering: Clustering) -> None:
+    """Say why there are so many clusters and why this method, where that was chosen."""
+    if reason := why(clustering):
+        screen.remark(f"{reason}.")
+    if "chosen" in clustering.config:
+        screen.remark(f"{clustering.config['chosen']['reason']}.")
+
+
 def of_copies(clustering: Clustering) -> str:
     """Say how many images were fitted through another one; empty if none was."""
-    if clustering.quality is None:
-        return ""
-    n_copies = int((clustering.quality.duplicate_of >= 0).sum())
+    n_copies = tables.n_duplicates(clustering)
     return (
         f"{counted(len(clustering.rows), 'image')}, {n_copies:,} of them copies or near-copies of "
         "others (fitted once each)."

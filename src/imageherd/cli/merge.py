@@ -70,7 +70,7 @@ def merge(
                     c.name,
                     f"{c.size:,}",
                     f"{c.size / len(new.rows):.1%}",
-                    _listed([names[uid] for uid in came_from[c.uid]]),
+                    _listed([f"{names[uid]} ({uid})" for uid in came_from[c.uid]]),
                 )
                 for c in new.clusters[: tables.MOST_ROWS]
             ),
@@ -95,6 +95,6 @@ def merge(
         screen.result({"herd": herd, "n_fitted": fitted, "clustering": clusters})
 
 
-def _listed(names: list[str]) -> str:
-    more = f" + {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return " + ".join(names[:_FEW]) + more
+def _listed(parts: list[str]) -> str:
+    more = f" + {len(parts) - _FEW} more" if len(parts) > _FEW else ""
+    return " + ".join(parts[:_FEW]) + more

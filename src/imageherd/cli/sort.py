@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imageherd.cli import checks, options, tables
-from imageherd.cli.cluster import KeepDuplicates, of_copies
-from imageherd.cli.count import why
+from imageherd.cli.cluster import (
+    METHODS,
+    KeepDuplicates,
+    Method,
+    collapse_told_once,
+    of_copies,
+    say_why,
+)
 from imageherd.cli.screen import Screen, duration, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
@@ -36,7 +42,7 @@ def sort(
     source: options.SourceArgument,
     herd: options.HerdOption = None,
     n_clusters: options.NClusters = "auto",
-    method: options.Method = options.DEFAULT_METHOD,
+    method: Method = options.DEFAULT_METHOD,
     backbone: options.Backbone = options.DEFAULT_BACKBONE,
     keep_duplicates: KeepDuplicates = False,
     moved_from: options.MovedFrom = None,
@@ -62,7 +68,7 @@ def sort(
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         started = time.monotonic()
         wanted = checks.cluster_count(n_clusters)
-        checks.one_of("--method", method, options.METHODS)
+        checks.one_of("--method", method, METHODS)
         checks.device_name(device)
         found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
@@ -77,8 +83,11 @@ def sort(
         kept = Herd(home)
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
         seconds = kept.estimate(found, moved_from=moved_from, **how)
-        screen.remark(_forecast(seconds, n_found))
+        if seconds:
+            screen.remark(_forecast(seconds, n_found))
         summary = kept.embed(found, moved_from=moved_from, **how)
+        if not seconds:
+            screen.remark(tables.embed_line(summary))
         bad = tables.unreadable(kept.items())
         if summary.n_unreadable == summary.n_images:
             tables.unreadable_lines(screen, bad)
@@ -88,21 +97,21 @@ def sort(
         clustering = _fitting_clustering(kept, method, wanted, seed, keep_duplicates)
         if clustering is None:
             checks.fits(wanted, len(kept.features().rows))
-            clustering = kept.cluster(
-                method,
-                wanted,
-                name=CLUSTERING,
-                random_state=seed,
-                device=device,
-                keep_duplicates=keep_duplicates,
-            )
+            with collapse_told_once():
+                clustering = kept.cluster(
+                    method,
+                    wanted,
+                    name=CLUSTERING,
+                    random_state=seed,
+                    device=device,
+                    keep_duplicates=keep_duplicates,
+                )
         path = _report(kept, home) if report else None
 
         screen.remark()
         if copies := of_copies(clustering):
             screen.remark(copies)
-        if reason := why(clustering):
-            screen.remark(f"{reason}.")
+        say_why(screen, clustering)
         if not quiet:
             more = f"imageherd name {shown(home)}"
             tables.cluster_table(screen, clustering, more)
@@ -128,8 +137,6 @@ def _forecast(embedding: float, n_images: int) -> str:
     # A line through two points on 2 cores: 400 images took 6 s after embedding; of 10,000 the head
     # takes 10 s, the map 40 s, the rest is counting and thumbnails.
     rest = 4 + 0.006 * min(n_images, 200_000)
-    if not embedding:
-        return "All of them have features already."
     return (
         f"Embedding will take about {duration(embedding)}, clustering and report about "
         f"{duration(rest)}."
@@ -142,6 +149,7 @@ def _fitting_clustering(
     """Return the clustering that is there, if fitting anew would only repeat it."""
     import numpy as np
 
+    from imageherd.choosing import AUTO
     from imageherd.heads.make import make_head
 
     try:
@@ -150,11 +158,19 @@ def _fitting_clustering(
         return None
     features = herd.features()
     config = found.config
+    if method == AUTO:
+        asked = {"method": AUTO, "random_state": seed}
+        if config.get("chosen", {}).get("asked") != asked:
+            return None
+        method, seed = config["method"], config["params"]["random_state"]
     # A method that counts itself has no such parameter.
     k = config["params"].get("n_clusters", 2)
     # What this very command would fit, were it to fit with that many clusters.
-    wanted = make_head(method, k, len(features.rows), random_state=seed, device="cpu").get_params()
+    n = len(features.rows)
+    wanted = make_head(method, max(k, 2), n, random_state=seed, device="cpu").get_params()
     itself = "n_clusters" not in config["params"]
+    if not itself:
+        wanted["n_clusters"] = k
     counted = n_clusters == "auto" and ("counted" in config or itself)
     same = (
         config["method"] == method
