@@ -92,7 +92,7 @@ def run(pixels: Pixels, labels: np.ndarray, seed: int, asked: argparse.Namespace
     X = features(network, pixels)
     found["k-means of rotnet"] = figures(labels, k_means(X, seed), began)
     began = time.monotonic()
-    settings = {**PRESETS["mnist"], "flip": asked.data == "fashion"}
+    settings = {**PRESETS["mnist"], "flip": asked.data == "fashion", "last_block": asked.last_block}
     settings["epochs"] = asked.epochs or settings["epochs"]
     model = LSDCImages(
         N_CLUSTERS,
@@ -110,8 +110,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=0, help="only so many images, drawn; 0: all")
     parser.add_argument("--network", default="vgg4")
-    parser.add_argument("--rotnet-epochs", type=int, default=4)
+    parser.add_argument("--rotnet-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=0, help="of LSD-C; 0: the preset's 15")
+    parser.add_argument("--last-block", default="fresh", help="kept, or fresh: drawn anew")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32")

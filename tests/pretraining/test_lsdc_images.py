@@ -257,6 +257,20 @@ def test_kinds_are_found(images, composition, pad):
     np.testing.assert_array_equal(P.argmax(1), model.labels_)
 
 
+def test_a_fresh_last_block_starts_anew(images):
+    pixels, _ = images
+    networks = [make_network("resnet18-narrow", 12, seed=seed) for seed in (0, 1)]
+    networks[1].load_state_dict(
+        {**networks[1].state_dict(), **without_last_block(networks[0].state_dict())}
+    )
+    first, second = (fitted(pixels, net, last_block="fresh", epochs=1) for net in networks)
+    assert same(first, second)
+
+
+def without_last_block(weights):
+    return {name: value for name, value in weights.items() if not name.startswith("block4")}
+
+
 def test_the_same_seed_gives_the_same_bytes(images):
     pixels, _ = images
     torch.manual_seed(1)
@@ -333,6 +347,7 @@ def test_a_network_without_four_blocks_is_refused(images):
         ({"label_space": "pixels"}, "label_space"),
         ({"composition": "cutmix"}, "composition='cutmix'"),
         ({"classifier_layers": 3}, "classifier_layers"),
+        ({"last_block": "new"}, "last_block='new'"),
         ({"lr": 0.0}, "lr"),
         ({"alpha": -1.0}, "alpha"),
         ({"k": 0}, "k == 0"),

@@ -47,6 +47,15 @@ def freeze_first_blocks(network: Network) -> None:
         part.requires_grad_(name == LAST_BLOCK)
 
 
+def restart_last_block(network: Network, draws: torch.Generator) -> None:
+    """Draw the weights of a network's last block anew, as He et al. (2015)."""
+    for module in network.get_submodule(LAST_BLOCK).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=draws)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+
+
 def make_classifier(
     dim: int, n_clusters: int, n_layers: int, draws: torch.Generator
 ) -> nn.Sequential:

@@ -35,7 +35,12 @@ from imageherd.heads.lsdc_losses import (
 )
 from imageherd.heads.saving import plain
 from imageherd.heads.usage import Usage
-from imageherd.pretraining.clusterer import Clusterer, freeze_first_blocks, make_classifier
+from imageherd.pretraining.clusterer import (
+    Clusterer,
+    freeze_first_blocks,
+    make_classifier,
+    restart_last_block,
+)
 from imageherd.pretraining.composition import (
     PAD,
     compose,
@@ -92,6 +97,9 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         Pixels that weak views are moved by at most, what comes in being black (released).
     classifier_layers : {1, 2}, default=1
         2 is the ablation of table 6.
+    last_block : {"kept", "fresh"}, default="kept"
+        Whether the last block starts as it was pretrained (released), or drawn anew: what it has
+        learned may be the pretext alone, and a short run does not undo that.
     consistency : float, optional
         λ of eq. 8, by default K/2, as its mean over clusters falls as 1/K.
     ramp_epochs : float, optional
@@ -148,6 +156,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         pad: int = PAD,
         balance: float = 1.0,
         classifier_layers: int = 1,
+        last_block: str = "kept",
         consistency: float | None = None,
         ramp_epochs: float | None = None,
         lr: float = 0.1,
@@ -173,6 +182,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         self.pad = pad
         self.balance = balance
         self.classifier_layers = classifier_layers
+        self.last_block = last_block
         self.consistency = consistency
         self.ramp_epochs = ramp_epochs
         self.lr = lr
@@ -228,10 +238,11 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
                 "as clusters, and 8 or more."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        draws = generator(seed)
+        classifier = make_classifier(network.dim, self.n_clusters, self.classifier_layers, draws)
         freeze_first_blocks(network)
-        classifier = make_classifier(
-            network.dim, self.n_clusters, self.classifier_layers, generator(seed)
-        )
+        if self.last_block == "fresh":
+            restart_last_block(network, draws)
         both = Clusterer(network, classifier)
         self._train(pixels, both, seed, None if folder is None else Path(folder), callback)
         both.cpu().eval().requires_grad_(False)
@@ -372,6 +383,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         check_choice(self.label_space, "label_space", ("features", "predictions"))
         if self.composition not in ("ricap", "mixup", None):
             raise ValueError(f"composition={self.composition!r} must be 'ricap', 'mixup' or None.")
+        check_choice(self.last_block, "last_block", ("kept", "fresh"))
         check_scalar(self.classifier_layers, "classifier_layers", Integral, min_val=1, max_val=2)
         check_scalar(self.epochs, "epochs", Integral, min_val=1)
         for name in ("min_steps", "pad"):
