@@ -24,6 +24,7 @@ from imageherd.cli import (
     report,
     search,
     sort,
+    train_lsdc,
 )
 
 VERBS = {
@@ -41,6 +42,7 @@ VERBS = {
     "bench": bench,
     "backbones": backbones,
     "pretrain": pretrain,
+    "train-lsdc": train_lsdc,
 }
 
 # What typer itself raises for anything mistyped; it has no public name of its own there.
@@ -75,7 +77,9 @@ app = typer.Typer(
 for _verb, _module in VERBS.items():
     # Named alone, every verb but one lacks what it is about.
     _alone = _verb == "backbones"
-    app.command(_verb, epilog=_module.EXAMPLES, no_args_is_help=not _alone)(getattr(_module, _verb))
+    app.command(_verb, epilog=_module.EXAMPLES, no_args_is_help=not _alone)(
+        getattr(_module, _verb.replace("-", "_"))
+    )
 
 
 def _show_version(asked: bool) -> None:
