@@ -224,7 +224,8 @@ def source_from_uri(uri: str) -> Source:
     ImageherdError
         If the scheme is not known: a newer imageherd wrote it.
     """
-    scheme = uri.partition(":")[0]
+    # A scheme may tell which column was chosen: "table@photo:/data/train.parquet".
+    scheme = uri.partition(":")[0].partition("@")[0]
     for kind in KINDS:
         if kind.scheme == scheme:
             return _class_of(kind).from_uri(uri)
