@@ -13,9 +13,8 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save_file
 from sklearn.neighbors import NearestNeighbors
 
-from imageherd import neighbors
 from imageherd.errors import ImageherdError
-from imageherd.neighbors import NeighborGraph, knn_graph, knn_query
+from imageherd.neighbors import NeighborGraph, exact, knn_graph, knn_query
 from imageherd.progress import reporting
 from reference.neighbors import neighbors_by_full_sort, query_by_full_sort
 
@@ -102,8 +101,8 @@ def test_blocks_of_columns_change_no_bit(monkeypatch, columns):
         [make_features(400, 48), np.repeat(make_features(3, 48, seed=1), 40, axis=0)]
     )
     whole = knn_graph(X, 20)
-    monkeypatch.setattr(neighbors, "_COLUMNS", {"cpu": columns})
-    monkeypatch.setattr(neighbors, "_COLUMNS_EXACT", columns)
+    monkeypatch.setattr(exact, "_COLUMNS", {"cpu": columns})
+    monkeypatch.setattr(exact, "_COLUMNS_EXACT", columns)
     assert_same(knn_graph(X, 20, block_size=100), whole.ids, whole.similarities)
     few = knn_graph(X[:5], 4)
     assert_same(few, *neighbors_by_full_sort(X[:5], 4))
@@ -225,8 +224,8 @@ def test_a_device_that_is_not_there_is_said_so():
 def test_a_gpus_batches_give_the_same_bytes_on_the_cpu(monkeypatch):
     X = make_features(500, 64)
     graph = knn_graph(X, 10)
-    monkeypatch.setattr(neighbors, "_products_by_row", neighbors._products_by_batch)
-    monkeypatch.setattr(neighbors, "_BATCH_ELEMENTS", 26 * 64 * 7)
+    monkeypatch.setattr(exact, "_products_by_row", exact._products_by_batch)
+    monkeypatch.setattr(exact, "_BATCH_ELEMENTS", 26 * 64 * 7)
     assert_same(knn_graph(X, 10), graph.ids, graph.similarities)
 
 
@@ -238,7 +237,7 @@ def test_gpu_gives_the_same_bytes():
 
 
 def test_progress_is_reported_for_many_rows_only(monkeypatch):
-    monkeypatch.setattr(neighbors, "_ROWS_WORTH_PROGRESS", 100)
+    monkeypatch.setattr(exact, "_ROWS_WORTH_PROGRESS", 100)
     told = []
 
     def reporter(description, total, unit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +20,24 @@ from imageherd.features.store import FeatureSet
 from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.files import write_atomically
 from imageherd.naming import ClusterName, vote_names
-from imageherd.neighbors import NeighborGraph, knn_graph
+from imageherd.neighbors import (
+    NeighborGraph,
+    Rows,
+    approximate_knn_graph,
+    knn_graph,
+    update_graph,
+)
+from imageherd.neighbors.graph import load_rows
+from imageherd.neighbors.units import compute_device
+from imageherd.neighbors.update import searched_anew
 from imageherd.project import keep
 from imageherd.text_naming import NAMING, text_names
 
 N_NEIGHBORS = 50
 """Neighbors an image in the graph that is kept, unless more are asked for."""
+NEIGHBORS = ("auto", "exact", "approx")
+MOST_EXACT = {"cpu": 50_000, "cuda": 2_000_000}
+"""Images up to which all are compared with all, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +102,84 @@ def rows_digest(rows: NDArray[np.int64]) -> str:
     return hashlib.sha256(np.asarray(rows, dtype="<i8").tobytes()).hexdigest()[:12]
 
 
-def kept_graph(herd: Path, features: Features, k: int, device: str) -> NeighborGraph:
-    """Return the k-NN graph of these features, from ``neighbors/`` if it is there."""
-    name = f"k{k}-{rows_digest(features.rows)}.safetensors"
-    path = herd / "neighbors" / features.key / name
-    if path.exists():
-        # A damaged graph is made again, as the map is: the features say all of it.
-        with suppress(ImageherdError):
-            return NeighborGraph.load(path)
-    graph = knn_graph(features.X, k, device=device)
-    keep(herd, lambda: graph.save(path))
+def kept_graph(
+    herd: Path, features: Features, k: int, device: str, how: str = "auto"
+) -> NeighborGraph:
+    """Return the k-NN graph of these features, from ``neighbors/`` if it is there.
+
+    A graph of other rows of the herd that is kept there is brought up to date, where that takes
+    less than making one.
+
+    Parameters
+    ----------
+    herd : Path
+        The herd.
+    features : Features
+        Of which images; read in blocks.
+    k : int
+        Neighbours an image, fewer than there are images.
+    device : str
+        Where to compute.
+    how : {"auto", "exact", "approx"}, default="auto"
+        "auto" compares all with all up to 50,000 images, on a GPU up to 2 million. An exact graph
+        that is kept serves for "approx", and either for "auto".
+
+    Raises
+    ------
+    ImageherdError
+        If `how` is none of these.
+    """
+    if how not in NEIGHBORS:
+        raise ImageherdError(f"neighbors={how!r} is not known; choose {', '.join(NEIGHBORS)}.")
+    rows, n = features.rows, len(features.rows)
+    folder = herd / "neighbors" / features.key
+    path = folder / f"k{k}-{rows_digest(rows)}.safetensors"
+    kept = _kept(path, how)
+    if kept is not None:
+        return kept
+    exact = how == "exact" or (how == "auto" and n <= MOST_EXACT[compute_device(device).type])
+    X = Rows(lambda at: features.store.read(rows[at]), (n, features.store.dim))
+    where: dict[str, Any] = {"device": device, "scratch": None}
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        where["scratch"] = folder if os.access(folder, os.W_OK) else None
+    before = _graph_before(folder, rows, k, exact)
+    if before is not None:
+        graph = update_graph(*before, X, **where)
+    else:
+        graph = (knn_graph if exact else approximate_knn_graph)(X, k, **where)
+    keep(herd, lambda: graph.save(path, rows))
     return graph
+
+
+def _kept(path: Path, how: str) -> NeighborGraph | None:
+    """Return the graph in a file if there is one and it is good enough."""
+    if not path.exists():
+        return None
+    # A damaged graph is made again, as the map is: the features say all of it.
+    with suppress(ImageherdError):
+        graph = NeighborGraph.load(path)
+        if graph.recall is None or how != "exact":
+            return graph
+    return None
+
+
+def _graph_before(
+    folder: Path, rows: NDArray[np.int64], k: int, exact: bool
+) -> tuple[NeighborGraph, NDArray[np.int64]] | None:
+    """Return a kept graph that is quicker to update than to make anew, and its rows' places."""
+    n, least, best = len(rows), len(rows) / 2 if exact else 10 * len(rows) ** 0.5, None
+    for path in sorted(folder.glob(f"k{k}-*.safetensors")):
+        old = load_rows(path)
+        graph = _kept(path, "exact" if exact else "approx")
+        if old is None or graph is None or len(old) != len(graph.ids):
+            continue
+        at = np.minimum(np.searchsorted(rows, old), n - 1)
+        place = np.where(rows[at] == old, at, -1)
+        asked, new = searched_anew(graph, place, n)
+        if len(asked) + len(new) < least:
+            least, best = len(asked) + len(new), (graph, place)
+    return best
 
 
 def kept_map(herd: Path, features: Features) -> NDArray[np.float32]:
