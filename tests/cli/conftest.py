@@ -89,6 +89,8 @@ class FakeHerd:
         self._called("cluster", method, n_clusters, **options)
         self.has_clustering = True
         k = 2 if n_clusters == "auto" else n_clusters
+        asked = {"method": method, "random_state": options["random_state"]}
+        method = "kmeans" if method == "auto" else method
         self.config = {
             "method": method,
             "features": "lite0-abc",
@@ -96,6 +98,8 @@ class FakeHerd:
                 method, k, 6, random_state=options["random_state"], device="cpu"
             ).get_params(),
         }
+        if asked["method"] == "auto":
+            self.config["chosen"] = {"reason": "Chosen without labels: kmeans", "asked": asked}
         if n_clusters == "auto":
             self.config["counted"] = {"ks": [2], "scores": [0.5]}
         return self.clustering()

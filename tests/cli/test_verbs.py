@@ -2,6 +2,8 @@
 
 import csv
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imageherd.images.folder import FolderSource
+from imageherd.quality import Quality
 
 
 def test_sort_goes_the_whole_way(run, herd, photos):
@@ -77,6 +80,38 @@ def test_sorting_again_knows_tuples_and_methods_that_count_themselves(run, herd,
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert "cluster" not in [verb for verb, _, _ in herd.calls]
+
+
+def test_sort_chooses_the_method_once_and_says_why(run, herd, photos):
+    arguments = ("sort", photos, "--herd", "photos.herd", "--method", "auto", "--seed")
+    result = run(*arguments, 4)
+    assert result.exit_code == 0, result.output
+    assert "Chosen without labels: kmeans.\n" in result.stdout
+    for seed, again in ((4, False), (5, True)):
+        herd.calls.clear()
+        assert run(*arguments, seed).exit_code == 0
+        assert ("cluster" in [verb for verb, _, _ in herd.calls]) is again
+
+
+def test_what_has_features_already_is_told_after_looking(run, herd, photos):
+    herd.estimate = lambda source, **options: 0.0
+    out = run("sort", photos).stdout
+    assert "will take" not in out
+    assert "8 images: 6 embedded now, 2 unreadable." in out
+
+
+def test_an_empty_cluster_is_told_once(run, herd, photos, monkeypatch):
+    from imageherd.heads.base import CollapseWarning
+
+    def collapsing(method, n_clusters, **options):
+        warnings.warn("TSP used 2 of 5 clusters", CollapseWarning, stacklevel=2)
+        return type(herd).cluster(herd, method, n_clusters, **options)
+
+    monkeypatch.setattr(herd, "cluster", collapsing)
+    for verb, where in (("sort", photos), ("cluster", herd.path)):
+        told = run(verb, where, "--n-clusters", "5").stderr
+        assert told.count("clusters") == 3, told
+        assert "5 clusters were to be made; 3 clusters stayed empty. To use more, " in told
 
 
 def test_two_more_images_are_enough_for_a_herd_that_is_there(run, made, tmp_path):
@@ -276,6 +311,16 @@ def test_every_verb_speaks_json_and_nothing_but(run, made, photos):
 def test_clusters_that_stayed_empty_are_mentioned(run, made):
     result = run("cluster", made.path, "--n-clusters", "5")
     assert "5 clusters were to be made; 3 clusters stayed empty." in result.stderr
+
+
+def test_json_counts_the_copies(run, made, monkeypatch):
+    told = json.loads(run("cluster", made.path, "--json").stdout)
+    assert told["clustering"]["n_duplicates"] is None
+    quality = Quality(*np.array([[-1, 0, -1, -1, 3, 3]] * 4))
+    with_quality = replace(made.clustering(), quality=quality)
+    monkeypatch.setattr(made, "cluster", lambda *a, **k: with_quality)
+    told = json.loads(run("cluster", made.path, "--json").stdout)
+    assert told["clustering"]["n_duplicates"] == 3
 
 
 def test_a_table_of_very_many_clusters_is_cut_and_says_so(run, made, monkeypatch):

@@ -82,6 +82,19 @@ def test_labels_add_the_confusion_matrix_and_consistency_is_then_of_labels(
     assert at_20 == pytest.approx(evaluation.consistency["labels"], abs=1e-6)
 
 
+def test_figures_of_another_clustering_do_not_stay(herd, tmp_path, monkeypatch):
+    drawn = {name: DRAWN[name] for name in ("confusion", "similarity")}
+    monkeypatch.setattr("imageherd.report.figures.DRAWN", drawn)
+    out = tmp_path / "out"
+    assert set(herd.figures(out, labels="folder").files) == set(drawn)
+    herd.figures(out, labels="folder", format="svg")
+    for name in ("notes.png", "confusion.txt"):
+        (out / name).write_text("mine")
+    herd.figures(out)
+    left = {path.name for path in out.iterdir()}
+    assert left == {"notes.png", "confusion.txt", "similarity.png", "similarity.svg"}
+
+
 class OwnSpace:
     """A head whose features are three of the columns."""
 

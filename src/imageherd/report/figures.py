@@ -70,7 +70,8 @@ def write_figures(
     Parameters
     ----------
     folder : Path
-        Made if need be; files of the same names are replaced, others left alone.
+        Made if need be. Files with the names of figures are ours: they are replaced, and removed
+        where the figure is not drawn this time. Others are left alone.
     herd : Path
         The herd.
     clustering : Clustering
@@ -120,6 +121,9 @@ def write_figures(
                 figure = draw(material)
             except LeftOutError as why:
                 left_out[name] = str(why)
+                # What an earlier run drew would be taken for one of this clustering.
+                for old in plots.FORMATS:
+                    (folder / f"{name}.{old}").unlink(missing_ok=True)
             else:
                 files[name] = folder / f"{name}.{format}"
                 plots.save_figure(figure, files[name])
