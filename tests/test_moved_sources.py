@@ -1,6 +1,8 @@
 """Sources that move, and sources that are gone."""
 
+import hashlib
 import shutil
+import tarfile
 
 import pytest
 
@@ -87,3 +89,46 @@ def test_a_move_that_cannot_be_says_why(herd, mine, tmp_path):
     with pytest.raises(ImageherdError, match=rf"is none of the sources .* these are {mine}"):
         herd.embed(copy, moved_from=tmp_path / "typo")
     assert (herd.path / "herd.json").read_bytes() == before
+
+
+def without_times(facts):
+    items, *rest = facts
+    return [{k: v for k, v in item.items() if k != "mtime_ns"} for item in items], *rest
+
+
+def test_a_folder_that_became_an_archive_and_a_folder_again(herd, mine, tmp_path):
+    before = facts(herd)
+    packed, moved = tmp_path / "packed.tar", tmp_path / "moved.tar"
+    with tarfile.open(packed, "w") as tar:
+        tar.add(mine, ".")
+    shutil.rmtree(mine)
+    assert herd.embed(packed, moved_from=mine).n_embedded == 0
+    assert without_times(facts(herd)) == without_times(before)
+    packed.rename(moved)
+    with pytest.raises(ImageherdError, match=r"is none of the sources .* these are .*packed\.tar"):
+        herd.embed(moved, moved_from=mine)
+    assert herd.embed(moved, moved_from=packed).n_embedded == 0
+    with pytest.raises(ImageherdError, match=r"moved\.tar/left/.* is no file of its own"):
+        herd.export(tmp_path / "links", to="folders", link="hardlink")
+    assert herd.report(tmp_path / "r.html").read_text().count("<title>moved.tar") == 1
+    out = herd.export(tmp_path / "out", to="folders")
+    items = {item["content_hash"]: item for item in herd.items().to_pylist()}
+    for path in out.rglob("*.jpg"):
+        item = items[hashlib.sha256(path.read_bytes()).hexdigest()]
+        assert abs(path.stat().st_mtime_ns - item["mtime_ns"]) < 1000
+    with tarfile.open(moved) as tar:
+        tar.extractall(mine, filter="data")
+    moved.unlink()
+    assert herd.embed(mine, moved_from=moved).n_embedded == 0
+    assert without_times(facts(herd)) == without_times(before)
+
+
+def test_images_of_an_archive_that_is_gone_are_told_by_their_place_in_it(herd, mine, tmp_path):
+    packed = tmp_path / "packed.tar"
+    with tarfile.open(packed, "w") as tar:
+        tar.add(mine, ".")
+    shutil.rmtree(mine)
+    herd.embed(packed, moved_from=mine)
+    packed.unlink()
+    with pytest.raises(ImageherdError, match=r"None of the 48 .* such as .*packed\.tar/"):
+        herd.export(tmp_path / "out", to="folders")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_fakes import FakeBackbone, World, killed_at, picture
 from imageherd.errors import ImageherdError
 from imageherd.images import members, packing
 from imageherd.images.archive import ArchiveSource
@@ -386,3 +387,24 @@ class TestZipWithoutItsEnd:
                     continue
                 for entry in entries:
                     assert entry.reason or source.read(entry.key) == b"pixels" * 100
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 14])
+@pytest.mark.parametrize("name", ["photos.tar", "photos.zip"])
+def test_a_killed_run_is_taken_up_again(tmp_path, name, n):
+    images = {f"{i % 3}/{i:02d}.png": picture(i) for i in range(14)}
+    if name == "photos.tar":
+        tar(tmp_path / name, *(member(key, data) for key, data in images.items()))
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for key, data in images.items():
+                archive.writestr(key, data)
+    calm = World(tmp_path / "calm", open_source(tmp_path / name))
+    calm.embed(FakeBackbone(mixing=True))
+    killed = World(tmp_path / "killed", open_source(tmp_path / name))
+    with killed_at(n):
+        killed.embed(FakeBackbone(mixing=True))
+    assert killed.snapshot() != calm.snapshot()
+    killed.source = source_from_uri(calm.source.uri)
+    killed.embed(FakeBackbone(mixing=True))
+    assert killed.snapshot() == calm.snapshot()
