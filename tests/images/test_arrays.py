@@ -60,7 +60,7 @@ def test_the_bytes_are_always_the_same():
 def test_shapes(path, extra):
     array = RNG.integers(0, 256, (3, 5, 6, *extra), dtype=np.uint8)
     source = open_source(saved(path, array))
-    assert source.description == "3 images of 6 x 5 pixels"
+    assert source.description == "an array of images of 6 x 5 pixels"
     assert [(e.key, e.size) for e in source.scan()] == [
         (b"%08d" % i, array[0].nbytes) for i in range(3)
     ]
@@ -144,7 +144,7 @@ def test_one_of_several_arrays(tmp_path):
     ):
         open_source(path)
     source = open_source(path, image_column="x_test")
-    assert source.description == "2 images of 6 x 5 pixels in array x_test"
+    assert source.description == "the array x_test of images of 6 x 5 pixels"
     assert source.columns().column_names == [KEY, "y_test"]
     again = source_from_uri(source.uri)
     np.testing.assert_array_equal(pixels(again, 1)[..., 0], GREY[1])

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_makers import plain_keys, table_of
+from table_makers import table_of
 
 from feature_fakes import FakeBackbone, World, picture
 from imageherd.errors import ImageherdError
 from imageherd.images import table_files, tables
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import FolderSource
-from imageherd.images.source import open_source, source_from_uri
+from imageherd.images.source import open_source, shown_uri, source_from_uri
 from imageherd.images.table_columns import KEY
 from imageherd.images.table_files import ParquetRows
 from imageherd.images.tables import TableSource
@@ -96,6 +96,7 @@ class TestWhichColumn:
             source = open_source(path, image_column=name)
             again = source_from_uri(source.uri)
             assert (again.root, again.image_column) == (path, name)
+            assert shown_uri(source.uri) == str(path)
             assert again.read(b"00000000") == picture(number)
 
     @pytest.mark.parametrize(
@@ -188,6 +189,15 @@ class TestReading:
         source.scan()
         source.columns()
         assert asked == [["image.path"], ["id"]]
+
+    def test_row_groups_in_which_single_images_are_slow_are_told(self, path, monkeypatch):
+        size = sum(len(data) for data in IMAGES.values())
+        monkeypatch.setattr(tables, "_LARGE_GROUP", size)
+        with pytest.warns(UserWarning, match=r"row groups of up to 0\.0 GiB.*row_group_size=1000"):
+            open_source(written(path, table_of(IMAGES))).scan()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            open_source(written(path, table_of(IMAGES), row_group_size=1)).scan()
 
     def test_cells_without_an_image(self, path, tmp_path, monkeypatch):
         monkeypatch.setattr(tables, "MAX_FILE_BYTES", 1 << 20)
@@ -336,89 +346,3 @@ class TestAgain:
         X = world.features().read()
         for row, name in enumerate(list(IMAGES)[::-1]):
             np.testing.assert_array_equal(X[row], FakeBackbone().of_bytes(IMAGES[name]))
-
-
-class TestLists:
-    @pytest.fixture
-    def root(self, tmp_path):
-        (tmp_path / "in").mkdir()
-        for name in ("a.png", "in/b.png"):
-            (tmp_path / name).write_bytes(picture(len(name)))
-        return tmp_path
-
-    def listed(self, root, text):
-        (root / "list.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-        return open_source(root / "list.csv")
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "path,label\nin/b.png,x\na.png,007\n",
-            "\ufeffpath,label\r\nin/b.png,x\r\na.png,007\r\n",
-            "path;label\nin/b.png;x\na.png;007",
-            "label\tpath\nx\tin/b.png\n007\ta.png\n",
-            '"path","label"\n"in/b.png","x"\n./in/../a.png,007\n',
-        ],
-    )
-    def test_whatever_a_spreadsheet_makes_of_it(self, root, text):
-        source = self.listed(root, text)
-        entries = source.scan()
-        assert [(e.key, e.size, e.reason) for e in entries] == [
-            (b"a.png", len(picture(5)), ""),
-            (b"in/b.png", len(picture(8)), ""),
-        ]
-        assert source.read(b"in/b.png") == picture(8)
-        assert source.columns().to_pydict() == {KEY: [b"in/b.png", b"a.png"], "label": ["x", "007"]}
-        assert source.description == "a list with the paths of the images in column path"
-
-    def test_lines_that_name_nothing_new_are_passed_over_and_counted(self, root):
-        source = self.listed(root, "path,n\na.png,1\n,2\n./a.png,3\nin/b.png,4\n\n")
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            assert [e.key for e in source.scan()] == [b"a.png", b"in/b.png"]
-        texts = [str(warning.message) for warning in said]
-        assert len(texts) == 2
-        assert "names images more than once; passed over: 1." in texts[0]
-        assert "has nothing in column path in some rows; passed over: 1." in texts[1]
-        assert source.columns()["n"].to_pylist() == ["1", "4"]
-
-    def test_files_that_are_not_there_are_quarantined_and_tried_again(self, root):
-        source = self.listed(root, f"path\ngone.png\n{root}/a.png\nin\n")
-        reasons = {e.key: e.reason for e in source.scan()}
-        assert reasons == {
-            b"gone.png": "no such file, or a link to nothing",
-            os.fsencode(root / "a.png"): "",
-            b"in": "a folder, not a file",
-        }
-        world = World(root / "world", source)
-        assert world.embed().n_unreadable == 2
-        (root / "gone.png").write_bytes(picture(3))
-        summary = world.embed()
-        assert (summary.n_embedded, summary.n_unreadable) == (1, 1)
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "cannot be read: "),
-            ("path\n", "holds no image: it has no rows"),
-            ("path,n\n,1\n", "holds no image: its column path is empty"),
-            ("a.png\nb.png\n", r"no column that looks like images: its columns are a\.png"),
-            ("path,label\na.png\n", "cannot be read: .*Expected 2 columns, got 1"),
-            ("path,x,x\na.png,1,2\n", "several columns 'x'"),
-            (b"path\n\xff\xfe.png\n", "cannot be read: .*"),
-            ("path\na.png\n".encode("utf-16"), "cannot be read: .*"),
-        ],
-    )
-    def test_what_is_no_list(self, root, text, message):
-        with pytest.raises(ImageherdError, match=message):
-            self.listed(root, text).scan()
-
-    def test_a_zero_byte_in_a_path(self, root):
-        written(root / "list.parquet", {"path": ["a\0b.png", "a.png"]})
-        source = open_source(root / "list.parquet")
-        assert [e.reason for e in source.scan()] == ["no path: it has a zero byte", ""]
-
-
-def test_keys_are_paths(path):
-    source = open_source(written(path, table_of(IMAGES)))
-    assert {e.key for e in source.scan()} == set(plain_keys(IMAGES).values())

@@ -78,13 +78,13 @@ class ArraySource:
 
     @property
     def description(self) -> str:
-        """How many images of which size it holds."""
+        """Which array it is, and the size of its images."""
         try:
             shape, _ = self._arrays[self._chosen]
         except ImageherdError:
             return "an array"
-        where = f" in array {self._chosen}" if self._chosen else ""
-        return f"{shape[0]:,} images of {shape[2]} x {shape[1]} pixels{where}"
+        which = f"the array {self._chosen}" if self._chosen else "an array"
+        return f"{which} of images of {shape[2]} x {shape[1]} pixels"
 
     def scan(self) -> list[Entry]:
         """List the images; costs nothing but the list.

@@ -37,10 +37,14 @@ class Rows(Protocol):
         Names and types of its columns.
     n_rows : int
         How many rows it has.
+    largest_group : int
+        Bytes, not compressed, of the most rows that one cell may cost reading; 0 if a cell costs
+        no more than itself.
     """
 
     schema: pa.Schema
     n_rows: int
+    largest_group: int
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Return these columns, whole."""
@@ -96,6 +100,7 @@ class ParquetRows:
             about = file.metadata
             self.n_rows: int = about.num_rows
             groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        self.largest_group = max((group.total_byte_size for group in groups), default=0)
         self._starts = [0]
         self._block_rows = []
         for group in groups:
@@ -170,6 +175,8 @@ class ArrowRows:
         Whether it is in the stream format.
     """
 
+    largest_group = 0
+
     def __init__(self, path: Path, *, is_stream: bool) -> None:
         source = pa.memory_map(str(path))
         reader = pa.ipc.open_stream(source) if is_stream else pa.ipc.open_file(source)
@@ -201,6 +208,8 @@ class CsvRows:
     path : Path
         The file.
     """
+
+    largest_group = 0
 
     def __init__(self, path: Path) -> None:
         with path.open(encoding="utf-8-sig") as file:

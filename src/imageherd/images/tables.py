@@ -29,6 +29,7 @@ from imageherd.images.table_folders import is_folder_of_tables, is_saved_dataset
 from imageherd.images.uris import parts_of, uri_of
 
 _SCHEME = "table"
+_LARGE_GROUP = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class TableSource:
         Warns
         -----
         UserWarning
-            If lines are passed over.
+            If lines are passed over, or single images of a Parquet file will be slow to read.
         """
         listing = self._list()
         keys, rows = listing.by_key
@@ -167,6 +168,7 @@ class TableSource:
             check_schemes({scheme_of(key.decode()) for key in keys}, self._shown)
             self._warn_of_left_out(listing)
             return [self._entry(key, row) for key, row in zip(keys, rows.tolist(), strict=True)]
+        self._warn_of_large_groups(listing)
         return [
             Entry(key, 0, listing.mtimes[listing.file_of(row)], position=row)
             for key, row in zip(keys, rows.tolist(), strict=True)
@@ -308,6 +310,16 @@ class TableSource:
         if listing.keys:
             return f"its column {self._column.name} is empty"
         return "it has no rows"
+
+    def _warn_of_large_groups(self, listing: _Listing) -> None:
+        largest = max(rows.largest_group for rows in listing.files)
+        if largest > _LARGE_GROUP:
+            warnings.warn(
+                f"{self._shown} has row groups of up to {largest / (1 << 30):.1f} GiB: to embed it "
+                "that does no harm, but single images of it, as for reports, are slow to read. "
+                "Written with row_group_size=1000 they are not.",
+                stacklevel=1,
+            )
 
     def _warn_of_left_out(self, listing: _Listing) -> None:
         texts = [t for rows in listing.files for t in rows.texts(self._column.name)]

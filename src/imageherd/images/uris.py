@@ -9,11 +9,11 @@ from pathlib import Path
 
 from imageherd.images.names import display_path, key_from_display
 
-_URI = re.compile(r"[a-z]+:(?:([^@/\\:]+)@)?(.+)", re.DOTALL)
+_URI = re.compile(r"[a-z]+(?:@([^:]+))?:(.+)", re.DOTALL)
 
 
 def uri_of(scheme: str, root: Path, chosen: str | None) -> str:
-    """Return the URI of what is at an absolute path: "table:/a/b.csv", "table:thumb@/a/b.parquet".
+    """Return the URI of what is at an absolute path: "table:/a/b.csv", "table@thumb:/a/b.parquet".
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def uri_of(scheme: str, root: Path, chosen: str | None) -> str:
     chosen : str or None
         What a person chose in it.
     """
-    before = f"{urllib.parse.quote(chosen, safe='')}@" if chosen else ""
-    return f"{scheme}:{before}{display_path(os.fsencode(root.as_posix()))}"
+    choice = f"@{urllib.parse.quote(chosen, safe='')}" if chosen else ""
+    return f"{scheme}{choice}:{display_path(os.fsencode(root.as_posix()))}"
 
 
 def parts_of(uri: str) -> tuple[Path, str | None]:
