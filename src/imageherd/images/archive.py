@@ -7,8 +7,10 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 import pyarrow as pa
 
@@ -17,7 +19,7 @@ from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import reason_of_error
 from imageherd.images.members import Contents, Member
 from imageherd.images.names import EXTENSIONS, display_path, key_from_display
-from imageherd.images.packing import COMPRESSED, Unpacked, has_archive_name, packing_of, unpacked
+from imageherd.images.packing import COMPRESSED, Unpacked, has_archive_name, packing_of
 from imageherd.images.side_files import table_of, told_beside
 from imageherd.images.source import Entry, Given
 from imageherd.images.tars import list_tar, read_tar
@@ -27,7 +29,8 @@ _SCHEME = "archive:"
 _HEAD = 512
 
 
-class _Opened(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Opened:
     """An archive as it was when it was listed."""
 
     contents: Contents
@@ -37,6 +40,11 @@ class _Opened(NamedTuple):
     mtime_ns: int
     # Its file goes when nobody has it any more.
     scratch: Unpacked | None
+
+
+_lock = threading.Lock()
+# A report looks into archives that the pipeline has listed: all share one list while it is in use.
+_in_use: WeakValueDictionary[tuple[Path, int, int], _Opened] = WeakValueDictionary()
 
 
 class ArchiveSource:
@@ -74,7 +82,6 @@ class ArchiveSource:
         self._shown = display_path(os.fsencode(self.file.as_posix()))
         self.uri = _SCHEME + self._shown
         self.name = self.file.name
-        self._lock = threading.Lock()
         self._opened: _Opened | None = None
         if must_exist:
             self._check()
@@ -136,8 +143,7 @@ class ArchiveSource:
 
     def entries(self) -> list[Entry]:
         """List the images as `scan` does; none is no mistake."""
-        with self._lock:
-            self._opened = self._open()
+        self._opened = self._open()
         contents = self._opened.contents
         if contents.remark:
             warnings.warn(
@@ -218,20 +224,28 @@ class ArchiveSource:
             return ""
 
     def _listed(self) -> _Opened:
-        with self._lock:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     def _open(self) -> _Opened:
         self._check()
+        status = self.file.stat()
+        state = (self.file, status.st_size, status.st_mtime_ns)
+        with _lock:
+            opened = _in_use.get(state)
+            if opened is None:
+                opened = _in_use[state] = self._list()
+            return opened
+
+    def _list(self) -> _Opened:
         packing = self._packing()
         if packing == "" and not zipfile.is_zipfile(self.file):
             raise ImageherdError(
                 f"{self._shown} is no archive, whatever its name says: its contents are not those "
                 "of a tar or zip. Was it downloaded to the end?"
             )
-        scratch = unpacked(self.file, packing) if packing in COMPRESSED else None
+        scratch = Unpacked(self.file, packing) if packing in COMPRESSED else None
         data = self.file if scratch is None else scratch.tar
         listed_by, read = (list_zip, read_zip) if packing in ("zip", "") else (list_tar, read_tar)
         with data.open("rb") as file:

@@ -7,13 +7,11 @@ import errno
 import gzip
 import lzma
 import tempfile
-import threading
 import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 from imageherd.errors import ImageherdError
 from imageherd.images.tars import is_tar
@@ -32,9 +30,6 @@ _HEAD = 512
 _CHUNK = 1 << 20
 # What a stream that is cut off or damaged makes its module raise, besides an OSError of no number.
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError)
-
-_lock = threading.Lock()
-_unpacked: WeakValueDictionary[tuple[Path, int, int], Unpacked] = WeakValueDictionary()
 
 
 def packing_of(path: Path, head: bytes) -> str:
@@ -113,17 +108,6 @@ class Unpacked:
                         "or decompress it and give the .tar."
                     ) from error
                 advance(1)
-
-
-def unpacked(path: Path, packing: str) -> Unpacked:
-    """Return a compressed tar unpacked; all who ask while one has it share it."""
-    status = path.stat()
-    key = (path, status.st_size, status.st_mtime_ns)
-    with _lock:
-        found = _unpacked.get(key)
-        if found is None:
-            found = _unpacked[key] = Unpacked(path, packing)
-        return found
 
 
 def _next(packed: Any) -> bytes:
