@@ -103,7 +103,7 @@ def rows_digest(rows: NDArray[np.int64]) -> str:
 
 
 def kept_graph(
-    herd: Path, features: Features, k: int, device: str, how: str = "auto"
+    herd: Path, features: Features, k: int, device: str = "auto", how: str = "auto"
 ) -> NeighborGraph:
     """Return the k-NN graph of these features, from ``neighbors/`` if it is there.
 
@@ -118,7 +118,7 @@ def kept_graph(
         Of which images; read in blocks.
     k : int
         Neighbours an image, fewer than there are images.
-    device : str
+    device : str, default="auto"
         Where to compute.
     how : {"auto", "exact", "approx"}, default="auto"
         "auto" compares all with all up to 50,000 images, on a GPU up to 2 million. An exact graph

@@ -26,8 +26,8 @@ from imageherd.neighbors import NeighborGraph
 from imageherd.quality import judge, set_aside
 from imageherd.versions import Versions
 
-# Beyond, exact neighbours are too dear for a method that has no use for them.
-MOST_WITHOUT_NEED = 200_000
+# Beyond, neighbours are too dear for a method that has no use for them.
+MOST_WITHOUT_NEED = 1_000_000
 
 
 def decide_count(
@@ -97,8 +97,8 @@ def fit(
     taken_at : list of str or None
         When each image was taken.
     neighbors : callable
-        `Herd.neighbors`. Called for every method, once, but not for more than 200,000 images and a
-        method that needs no graph: then only copies with the same features are found, and
+        `Herd.neighbors`. Called for every method, once, but not for more than a million images
+        and a method that needs no graph: then only copies with the same features are found, and
         nothing is said of the images' places.
     count : callable
         Counts the clusters of features, where their number is "auto".
@@ -127,6 +127,8 @@ def fit(
         wanted = getattr(asked, "n_neighbors", 0)
         if wanted or reject or n <= MOST_WITHOUT_NEED:
             graph = neighbors(data, k=max(N_NEIGHBORS, wanted), device=params["device"])
+            if graph.recall is not None:
+                settings["neighbors"] = {"k": graph.k, "recall": graph.recall}
         if keep_duplicates:
             return graph, np.full(n, -1), data
         copy_of = find_duplicates(data.X, graph, seconds_of(taken_at), device=params["device"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Herd:
         return Features(rows, key, store)
 
     def neighbors(
-        self, features: Features | None = None, *, k: int = N_NEIGHBORS, device: str = "auto"
+        self, features: Features | None = None, *, k: int = N_NEIGHBORS, **options: Any
     ) -> NeighborGraph:
         """Return the k-NN graph of `features` (all of the herd by default), computed once and kept.
 
@@ -101,12 +101,11 @@ class Herd:
             As returned by `features`.
         k : int, default=50
             Neighbors an image; fewer where there are fewer other images.
-        device : str, default="auto"
-            Where to compute it.
+        **options
+            `device` and `how`, as in `imageherd.derived.kept_graph`.
         """
         features = features or self.features()
-        k = min(k, len(features.rows) - 1)
-        return kept_graph(self.path, features, k, device)
+        return kept_graph(self.path, features, min(k, len(features.rows) - 1), **options)
 
     # ---- embedding
 
@@ -183,6 +182,7 @@ class Herd:
         features: str | None = None,
         keep_duplicates: bool = False,
         reject: float = 0.0,
+        neighbors: str = "auto",
         **params: Any,
     ) -> Clustering:
         """Fit a head on the herd's features, name the clusters and keep the result as a version.
@@ -209,6 +209,8 @@ class Herd:
             Fit all of copies, near-copies and bursts, not one of each; all are placed either way.
         reject : float, default=0
             This share of the images, those least like their nearest, is said to fit nowhere.
+        neighbors : {"auto", "exact", "approx"}, default="auto"
+            How they are found; see `imageherd.derived.kept_graph`.
         **params
             Parameters of the head.
         """
@@ -217,7 +219,7 @@ class Herd:
             data = self.features(features)
             taken_at = self.items()["taken_at"].take(pa.array(data.rows)).to_pylist()
             found = fit(
-                *(self.path, versions, data, taken_at, self.neighbors),
+                *(self.path, versions, data, taken_at, partial(self.neighbors, how=neighbors)),
                 lambda some: self.count(some, random_state=random_state),
                 method=method,
                 n_clusters=n_clusters,
@@ -230,8 +232,7 @@ class Herd:
 
     def count(self, features: Features | None = None, **options: Any) -> Count:
         """Estimate how many clusters there are; options of `imageherd.counting.count_clusters`."""
-        features = features or self.features()
-        return count_clusters(features.X, **options)
+        return count_clusters((features or self.features()).X, **options)
 
     def clustering(self, name: str = "default") -> Clustering:
         """Return the current version of a clustering, with the names given by a person."""

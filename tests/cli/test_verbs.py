@@ -48,7 +48,7 @@ def test_sort_lists_unreadable_files_by_reason(run, herd, photos):
 def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     where = tmp_path / "elsewhere.herd"
     arguments = "--n-clusters 3 --method kmeans --seed 7 --backbone b --device cpu --workers 3"
-    arguments += " --keep-duplicates --no-report"
+    arguments += " --keep-duplicates --no-report --neighbors approx"
     result = run("sort", photos, "--herd", where, *arguments.split())
     assert result.exit_code == 0, result.output
     calls = {verb: (arguments, options) for verb, arguments, options in herd.calls}
@@ -58,7 +58,13 @@ def test_sort_hands_its_options_on(run, herd, photos, tmp_path):
     assert calls["embed"][0][0].uri == FolderSource(photos).uri
     assert calls["cluster"] == (
         ("kmeans", 3),
-        {"name": "default", "random_state": 7, "device": "cpu", "keep_duplicates": True},
+        {
+            "name": "default",
+            "random_state": 7,
+            "device": "cpu",
+            "keep_duplicates": True,
+            "neighbors": "approx",
+        },
     )
     assert herd.path == where
 
@@ -180,9 +186,23 @@ def test_a_folder_that_moved_is_found_again_in_its_herd(run, herd, photos, verb)
     assert f"--moved-from {photos}" in run(verb, same_name).stderr
 
 
+def test_neighbors_that_are_not_exact_are_told_and_found_exactly_on_demand(run, herd, photos):
+    arguments = ("sort", photos, "--herd", "photos.herd")
+    assert "nearest" not in run(*arguments).stdout
+    herd.config["neighbors"] = {"k": 50, "recall": 0.9617}
+    herd.calls.clear()
+    out = run(*arguments).stdout
+    assert "Of each image's 50 nearest, 96.2% were found" in out
+    assert run(*arguments, "--neighbors", "exact").exit_code == 0
+    assert [verb for verb, _, _ in herd.calls].count("cluster") == 1
+    wrong = run("cluster", herd.path, "--neighbors", "aprox")
+    assert wrong.exit_code == 2
+    assert "--neighbors aprox is not known. Did you mean approx?" in wrong.stderr
+
+
 def test_cluster_hands_parameters_to_the_head(run, made):
     arguments = "--method temi --n-clusters 4 --name t --param n_heads=8 --param objective=wpmi"
-    arguments += " --keep-duplicates --reject 0.02"
+    arguments += " --keep-duplicates --reject 0.02 --neighbors exact"
     result = run("cluster", made.path, *arguments.split())
     assert result.exit_code == 0, result.output
     _, arguments, options = made.calls[-1]
@@ -193,6 +213,7 @@ def test_cluster_hands_parameters_to_the_head(run, made):
         "device": "auto",
         "keep_duplicates": True,
         "reject": 0.02,
+        "neighbors": "exact",
         "n_heads": 8,
         "objective": "wpmi",
     }

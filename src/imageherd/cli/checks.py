@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imageherd.features.listing import Listed
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NEIGHBORS = ("auto", "exact", "approx")
 
 _BRACES = re.compile(r"\{[^}]*\}")
 _ENDINGS = re.compile(

@@ -67,6 +67,7 @@ def cluster(
             "every image.",
         ),
     ] = 0.0,
+    neighbors: options.Neighbors = "auto",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -84,6 +85,7 @@ def cluster(
         checks.one_of("--method", method, METHODS)
         if method == "auto" and param:
             raise ImageherdError("--param is for one method; auto tries several. Name the method.")
+        checks.one_of("--neighbors", neighbors, checks.NEIGHBORS)
         checks.device_name(device)
         checks.existing_herd(herd)
         params = checks.parameters(method, param or [])
@@ -104,6 +106,7 @@ def cluster(
                     device=device,
                     keep_duplicates=keep_duplicates,
                     reject=reject,
+                    neighbors=neighbors,
                     **params,
                 )
         except (ValueError, TypeError) as error:
@@ -132,11 +135,16 @@ def collapse_told_once() -> Iterator[None]:
 
 
 def say_why(screen: Screen, clustering: Clustering) -> None:
-    """Say why there are so many clusters and why this method, where that was chosen."""
+    """Say why so many clusters and this method, where that was chosen, and what was not exact."""
     if reason := why(clustering):
         screen.remark(f"{reason}.")
     if "chosen" in clustering.config:
         screen.remark(f"{clustering.config['chosen']['reason']}.")
+    if found := clustering.config.get("neighbors"):
+        screen.remark(
+            f"Of each image's {found['k']} nearest, {found['recall']:.1%} were found, in lists of "
+            "similar images; --neighbors exact compares all with all."
+        )
 
 
 def of_copies(clustering: Clustering) -> str:

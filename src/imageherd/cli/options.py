@@ -122,6 +122,15 @@ Runtime = Annotated[
         show_default="torch",
     ),
 ]
+Neighbors = Annotated[
+    str,
+    typer.Option(
+        "--neighbors",
+        metavar="auto|exact|approx",
+        help="How to find each image's nearest: exactly, or most of them in less time; auto finds "
+        "most where images are more than 50,000, on a GPU 2 million.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -48,6 +48,7 @@ def sort(
     moved_from: options.MovedFrom = None,
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
+    neighbors: options.Neighbors = "auto",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     report: Annotated[
@@ -69,6 +70,7 @@ def sort(
         started = time.monotonic()
         wanted = checks.cluster_count(n_clusters)
         checks.one_of("--method", method, METHODS)
+        checks.one_of("--neighbors", neighbors, checks.NEIGHBORS)
         checks.device_name(device)
         found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found, moved_from)
@@ -95,6 +97,8 @@ def sort(
                 f"None of the {summary.n_images:,} files in {shown(source)} can be read."
             )
         clustering = _fitting_clustering(kept, method, wanted, seed, keep_duplicates)
+        if clustering and neighbors == "exact" and "neighbors" in clustering.config:
+            clustering = None
         if clustering is None:
             checks.fits(wanted, len(kept.features().rows))
             with collapse_told_once():
@@ -105,6 +109,7 @@ def sort(
                     random_state=seed,
                     device=device,
                     keep_duplicates=keep_duplicates,
+                    neighbors=neighbors,
                 )
         path = _report(kept, home) if report else None
 
