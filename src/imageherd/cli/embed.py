@@ -61,9 +61,10 @@ def embed(
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds)}.")
         summary = kept.embed(found, moved_from=moved_from, **how)
-        screen.remark(tables.embed_line(summary, found.uri))
+        lacking = "without a vector" if vectors else "unreadable"
+        screen.remark(tables.embed_line(summary, found.uri, lacking))
         bad = tables.unreadable(kept.items())
-        tables.unreadable_lines(screen, bad)
+        tables.unreadable_lines(screen, bad, found.uri)
         screen.line(shown(home))
         screen.result(
             {

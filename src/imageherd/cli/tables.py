@@ -95,8 +95,8 @@ def n_duplicates(clustering: Clustering) -> int | None:
     return None if quality is None else int((quality.duplicate_of >= 0).sum())
 
 
-def embed_line(summary: EmbedSummary, uri: str = "") -> str:
-    """Say in a line what an embedding run did, of the source with this URI."""
+def embed_line(summary: EmbedSummary, uri: str = "", lacking: str = "unreadable") -> str:
+    """Say in a line what an embedding run did, of the source with this URI; `lacking` why not."""
     from imageherd.sources import noun_of
 
     parts = [f"{counted(summary.n_images, noun_of([uri]))}: {summary.n_embedded:,} embedded now"]
@@ -104,7 +104,7 @@ def embed_line(summary: EmbedSummary, uri: str = "") -> str:
     optional = (
         (max(0, already), "had features already"),
         (summary.n_copied, "known by content"),
-        (summary.n_unreadable, "unreadable"),
+        (summary.n_unreadable, lacking),
         (summary.n_deleted, "no longer there"),
     )
     return ", ".join(parts + [f"{n:,} {what}" for n, what in optional if n]) + "."
@@ -133,13 +133,16 @@ def unreadable(items: pa.Table) -> list[tuple[str, list[str]]]:
     return sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[0]))
 
 
-def unreadable_lines(screen: Screen, classes: list[tuple[str, list[str]]]) -> None:
-    """Print a line for each reason: how many files, and the first few."""
+def unreadable_lines(screen: Screen, classes: list[tuple[str, list[str]]], uri: str = "") -> None:
+    """Print a line for each reason: how many files, and the first few; `uri` is their source's."""
     if not classes:
         return
+    from imageherd.sources import noun_of
+
+    noun = noun_of([uri]).replace("image", "file")
     total = sum(len(paths) for _, paths in classes)
     screen.remark()
-    screen.remark(f"{counted(total, 'file')} could not be read:", style="yellow")
+    screen.remark(f"{counted(total, noun)} could not be read:", style="yellow")
     for reason, paths in classes:
         more = f" and {len(paths) - FEW:,} more" if len(paths) > FEW else ""
         screen.remark(f"  {len(paths):,}  {reason}: {', '.join(paths[:FEW])}{more}")

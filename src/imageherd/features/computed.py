@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -187,6 +188,12 @@ def embed_computed(
                 writer.commit(block, items.save)
             else:
                 items.save()
+    if vectors.pictures and (n := list(failed.values()).count(NOT_FINITE)):
+        warnings.warn(
+            f"{n:,} of the vectors have numbers that are NaN, infinite or too large for float32; "
+            "their images take no part.",
+            stacklevel=1,
+        )
     summary.reasons = _reasons(items, source_index, failed)
     summary.n_unreadable = len(summary.reasons)
     summary.seconds = time.perf_counter() - started

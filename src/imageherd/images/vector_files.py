@@ -38,7 +38,7 @@ def is_folder_of_vectors(folder: Path) -> bool:
 
 
 def n_dimensions(path: Path) -> int:
-    """Return the number of dimensions that a NumPy file's header says, 0 if it cannot be read."""
+    """Return the number of dimensions that a NumPy file's header says, -1 if it says none."""
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -47,7 +47,7 @@ def n_dimensions(path: Path) -> int:
             )
             return len(read(file)[0])
     except (OSError, ValueError):
-        return 0
+        return -1
 
 
 def is_table_of_vectors(path: Path) -> bool:

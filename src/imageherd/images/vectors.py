@@ -86,11 +86,11 @@ class VectorFile:
 
     @classmethod
     def takes(cls, given: Given) -> bool:
-        """Whether a file or folder holds vectors: 2-D, and in a table no images beside them."""
+        """Whether a file or folder holds vectors: no images, which have more than two axes."""
         if given.is_folder:
             return is_folder_of_vectors(given.path)
         if given.head.startswith(b"\x93NUMPY"):
-            return n_dimensions(given.path) == 2
+            return 0 <= n_dimensions(given.path) <= 2
         return given.head.startswith(b"PAR1") and is_table_of_vectors(given.path)
 
     @property
