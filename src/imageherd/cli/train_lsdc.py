@@ -133,7 +133,10 @@ def train_lsdc(
         begun = _network(start)
         found = checks.source(source, image_column)
         checks.new_or_own_herd(herd, source, found)
-        checks.fits(n_clusters, checks.say_source(screen, source, found))
+        if n_clusters > (n := checks.say_source(screen, source, found)):
+            raise ImageherdError(
+                f"--n-clusters {n_clusters} is more than the {n:,} images there are; give fewer."
+            )
 
         from imageherd.heads.base import CollapseWarning
         from imageherd.herd import Herd

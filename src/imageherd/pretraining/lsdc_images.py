@@ -54,6 +54,7 @@ from imageherd.pretraining.loop import Callback, Run, make_fabric, train
 from imageherd.pretraining.networks import Network
 
 BLOCK = 256
+LEAST_IMAGES = 8
 
 _OF_VECTORS = ("optimizer", "weight_decay", "scaling", "init", "second_view")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -220,7 +221,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter is not as described, or there are fewer images than clusters.
+            If a parameter is not as described, or there are fewer images than clusters or 8.
         ImageherdError
             If the network has no four blocks, or the checkpoint is of another run.
         LossNotFiniteError
@@ -232,11 +233,8 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
             If fewer clusters are used than were asked for.
         """
         self.check_params()
-        if len(pixels) < max(8, self.n_clusters):
-            raise ValueError(
-                f"{len(pixels)} images are too few for n_clusters={self.n_clusters}; give as many "
-                "as clusters, and 8 or more."
-            )
+        if len(pixels) < max(LEAST_IMAGES, self.n_clusters):
+            raise ValueError(f"{len(pixels)} images are too few for {self.n_clusters} clusters.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         draws = generator(seed)
         classifier = make_classifier(network.dim, self.n_clusters, self.classifier_layers, draws)

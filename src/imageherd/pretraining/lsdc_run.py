@@ -13,7 +13,7 @@ from imageherd.heads.saving import plain
 from imageherd.heads.trained import save_classifier
 from imageherd.pretraining.data import Readable, digest_of, read_pixels
 from imageherd.pretraining.loop import Callback
-from imageherd.pretraining.lsdc_images import PRESETS, LSDCImages
+from imageherd.pretraining.lsdc_images import LEAST_IMAGES, PRESETS, LSDCImages
 from imageherd.pretraining.places import WORK
 from imageherd.pretraining.run import is_done
 from imageherd.pretraining.saving import CONFIG, load_network, save_network
@@ -81,6 +81,7 @@ def train_lsdc(
     del settings["device"]
     settings |= {
         "method": "lsdc",
+        "milestones": list(model.milestones),
         "size": size,
         "start": begun["sha256"],
         "source": digest_of(source, size),
@@ -90,9 +91,10 @@ def train_lsdc(
     work = folder / WORK
     with locked(work):
         pixels = read_pixels(source, work, size=size, workers=workers)
-        if len(pixels) < n_clusters:
+        if len(pixels) < max(LEAST_IMAGES, n_clusters):
             raise ImageherdError(
-                f"{len(pixels)} images are too few for {n_clusters} clusters; give fewer clusters."
+                f"{len(pixels)} images are too few to train for {n_clusters} clusters; it takes as "
+                f"many images as clusters, and {LEAST_IMAGES} at the very least."
             )
         # The frozen blocks are to see what they were trained on.
         pixels = replace(pixels, mean=preprocessing.mean, std=preprocessing.std)
