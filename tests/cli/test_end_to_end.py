@@ -216,10 +216,10 @@ def test_json_of_sort(home, photos):
 SLOW = """
 import sys, time
 from pathlib import Path
-import imageherd.herd
+import imageherd.makers
 from imageherd.cli import main
 
-load = imageherd.herd.load_backbone
+load = imageherd.makers.load_backbone
 
 def slow(*arguments, **options):
     net = load(*arguments, **options)
@@ -233,7 +233,7 @@ def slow(*arguments, **options):
     object.__setattr__(net, "embed", embed_slowly)
     return net
 
-imageherd.herd.load_backbone = slow
+imageherd.makers.load_backbone = slow
 main()
 """
 

@@ -191,7 +191,7 @@ print("done", flush=True)
 
 
 def start(world, photos):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", SLOW_RUN, str(world), str(photos)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from imageherd.cli import checks, given, options, tables
-from imageherd.cli.screen import duration, shown
+from imageherd.cli.screen import counted, duration, shown
 from imageherd.cli.session import running
 
 EXAMPLES = """\b
@@ -28,6 +30,17 @@ def embed(
     vectors: options.Vectors = None,
     keys: options.Keys = None,
     vector_column: options.VectorColumn = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            "--views",
+            metavar="V",
+            min=0,
+            max=1000,
+            help="Embed V augmented views of each image, too (crop, blur), for cluster --method "
+            "scp; each takes as long as the image. Only those missing are made.",
+        ),
+    ] = 0,
     moved_from: options.MovedFrom = None,
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
@@ -36,7 +49,7 @@ def embed(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn images, or texts, into features; only those that have none yet.
+    """Turn images or texts into features; those there are, are kept.
 
     Later verbs use the features embedded last.
     """
@@ -59,10 +72,12 @@ def embed(
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
         seconds = kept.estimate(found, moved_from=moved_from, **how)
         if seconds:
-            screen.remark(f"Embedding will take about {duration(seconds)}.")
-        summary = kept.embed(found, moved_from=moved_from, **how)
+            screen.remark(f"Embedding will take about {duration(seconds * (1 + views))}.")
+        summary = kept.embed(found, moved_from=moved_from, views=views, **how)
         lacking = "without a vector" if vectors else "unreadable"
         screen.remark(tables.embed_line(summary, found.uri, lacking))
+        if views:
+            screen.remark(f"{counted(summary.n_views, 'view')} made now, {views} an image.")
         bad = tables.unreadable(kept.items())
         tables.unreadable_lines(screen, bad, found.uri)
         screen.line(shown(home))
