@@ -218,6 +218,15 @@ class TestReading:
             with pytest.raises(UnreadableImageError, match=reason):
                 source.read(key)
 
+    def test_a_table_written_anew_while_it_is_read_gives_no_other_images(self, path):
+        source = open_source(written(path, table_of(IMAGES)))
+        source.scan()
+        written(path, table_of(dict(reversed(IMAGES.items()))))
+        with pytest.raises(UnreadableImageError, match="it was changed while it was being read"):
+            source.read(b"a.png")
+        source.scan()
+        assert source.read(b"a.png") == IMAGES["a.png"]
+
     def test_a_damaged_page_costs_its_images_and_no_others(self, path, tmp_path):
         images = {f"{i}.png": picture(i) for i in range(40)}
         written(path, table_of(images), row_group_size=10, compression="snappy")

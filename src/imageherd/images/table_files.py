@@ -94,12 +94,13 @@ class ParquetRows:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._open() as file:
+        self._path, self._state = path, _state(path)
+        with pq.ParquetFile(path) as file:
             self.schema: pa.Schema = file.schema_arrow
-            about = file.metadata
-            self.n_rows: int = about.num_rows
-            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            # Kept, as that of ten thousand row groups takes longer to read than a row group.
+            self._about: pq.FileMetaData = file.metadata
+        self.n_rows: int = self._about.num_rows
+        groups = [self._about.row_group(i) for i in range(self._about.num_row_groups)]
         self.largest_group = max((group.total_byte_size for group in groups), default=0)
         self._starts = [0]
         self._block_rows = []
@@ -160,8 +161,12 @@ class ParquetRows:
                 start += len(block)
 
     def _open(self) -> pq.ParquetFile:
+        if _state(self._path) != self._state:
+            raise OSError("it was changed while it was being read")
         # With a buffer, a column of a row group comes page by page instead of whole.
-        return pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        return pq.ParquetFile(
+            self._path, metadata=self._about, buffer_size=_BUFFER_BYTES, pre_buffer=False
+        )
 
 
 class ArrowRows:
@@ -244,6 +249,11 @@ class CsvRows:
     def cell(self, column: str, row: int) -> Any:
         """Return one cell."""
         return self._table[column][row].as_py()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _texts(table: pa.Table, column: str) -> list[str | None]:
