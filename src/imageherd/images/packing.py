@@ -96,6 +96,7 @@ class Unpacked:
         ):
             self.tar = Path(out.name)
             weakref.finalize(self, self.tar.unlink, missing_ok=True)
+            written = 0
             while chunk := _next(packed):
                 try:
                     out.write(chunk)
@@ -107,13 +108,15 @@ class Unpacked:
                         f"{self.tar.parent} has no room for it. Set TMPDIR to a folder with more, "
                         "or decompress it and give the .tar."
                     ) from error
-                advance(1)
+                advance((written + len(chunk) >> 20) - (written >> 20))
+                written += len(chunk)
 
 
 def _next(packed: Any) -> bytes:
     """Read on; what is cut off or damaged ends there, as the tar's own end will tell."""
     try:
-        data: bytes = packed.read(_CHUNK)
+        # Not read(), which loses the good beginning of a chunk with its bad end.
+        data: bytes = packed.read1(_CHUNK)
         return data
     except _DAMAGE:
         return b""
