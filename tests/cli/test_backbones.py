@@ -15,7 +15,7 @@ def _nothing_on_this_machine(tmp_path, monkeypatch):
 
 
 def test_the_list_fits_a_terminal_and_says_what_is_here(run):
-    result = run("backbones")
+    result = run("backbones", "--quiet")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
     assert set(lines) == {"name", "efficientnet-lite0", *PRESETS}
