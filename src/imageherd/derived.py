@@ -18,6 +18,7 @@ from imageherd.backbones import imagenet_class_names
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
 from imageherd.features.tfidf import TFIDF, Tfidf
+from imageherd.features.views import read_views, view_sets
 from imageherd.files import write_atomically
 from imageherd.naming import ClusterName, vote_names
 from imageherd.neighbors import (
@@ -62,6 +63,15 @@ class Features:
     def X(self) -> NDArray[np.float32]:  # noqa: N802
         """The vectors, shape (n, d): read when first asked for, 4 n d bytes of memory."""
         return self.store.read(self.rows)
+
+    @cached_property
+    def views(self) -> NDArray[np.float32] | None:
+        """The features of augmented views, shape (n, V, d): 4 n V d bytes of memory.
+
+        As many as every one of these images has; None where some have none.
+        `imageherd.features.views` makes them.
+        """
+        return read_views(view_sets(self.store.folder), self.rows)
 
 
 def feature_keys(herd: Path) -> list[str]:

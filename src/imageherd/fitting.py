@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from imageherd.counting import Count
 from imageherd.derived import N_NEIGHBORS, Features, naming_of, rows_digest, voted_names
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
 from imageherd.errors import ImageherdError
+from imageherd.features.views import view_sets
 from imageherd.heads import HEADS
 from imageherd.heads.base import Head
 from imageherd.heads.make import make_head
@@ -28,6 +30,9 @@ from imageherd.versions import Versions
 
 # Beyond, neighbours are too dear for a method that has no use for them.
 MOST_WITHOUT_NEED = 1_000_000
+
+# Made for views; LSD-C was studied here without, on neighbours.
+BY_VIEWS = "scp"
 
 
 def decide_count(
@@ -105,7 +110,9 @@ def fit(
     method, n_clusters, keep_duplicates, reject
         As in `Herd.cluster`.
     params : dict
-        Parameters of the head, random_state and device included.
+        Parameters of the head, random_state and device included. Besides these "views", for
+        methods that train on augmented views (scp, lsdc): True trains on those kept beside the
+        features, False on none; left out, SCP takes them where every image has some.
 
     Raises
     ------
@@ -115,7 +122,8 @@ def fit(
     """
     if not 0 <= reject < 1:
         raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
-    n = len(data.rows)
+    n, wanted_views = len(data.rows), params.get("views")
+    params = {name: value for name, value in params.items() if name != "views"}
     k = 2 if n_clusters == "auto" else int(n_clusters)
     asked = make_head(stand_in(method, params), k, n, **params)
     settings: dict[str, Any] = {"features": data.key}
@@ -148,11 +156,13 @@ def fit(
     method, params = decide(method, params, fitted.X, k, settings, trials)
     head = make_head(method, max(k, 2), len(fitted.rows), **params)
     head = head.set_params(n_clusters=1) if k == 1 else head
-    settings |= {"method": method, "params": head.get_params()}
-    checkpoint = herd / "checkpoints" / _checkpoint(method, settings["params"], data, fitted)
+    views = views_for(method, fitted, wanted_views)
+    seen = {} if views is None else {"views": views.shape[1]}
+    settings |= {"method": method, "params": head.get_params(), **seen}
+    run = _checkpoint(method, settings["params"] | seen, data, fitted)
     kept = np.arange(n) if fitted is data else np.flatnonzero(copy_of < 0)
     among = _graph_for(head, graph, kept, data, params["device"])
-    head.fit(fitted.X, neighbors=among, checkpoint=checkpoint)
+    head.fit(fitted.X, neighbors=among, views=views, checkpoint=herd / "checkpoints" / run)
     P = head.predict_proba(data.X)
     labels = head.labels_ if fitted is data else _labels_of_all(head, data.X, copy_of, P)
     if graph is not None and reject:
@@ -178,6 +188,38 @@ def fit(
     found = versions.write(found, head, head.history_)
     trials.unlink(missing_ok=True)
     return found
+
+
+def views_for(
+    method: str, data: Features, wanted: bool | None = None
+) -> NDArray[np.float32] | None:
+    """Return the views (n, V, d) that a method is to train on, None for none.
+
+    Parameters
+    ----------
+    method : str
+        One of `imageherd.heads.HEADS`.
+    data : Features
+        What it is fitted on.
+    wanted : bool, optional
+        As "views" of `fit`.
+
+    Raises
+    ------
+    ImageherdError
+        If views are wanted that are not there, or of a method that has no use for them.
+    """
+    if wanted is False or (wanted is None and method != BY_VIEWS):
+        return None
+    if not HEADS[method].uses_views:
+        users = ", ".join(name for name, head in HEADS.items() if head.uses_views)
+        raise ImageherdError(f"{method} does not train on views; these do: {users}.")
+    if data.views is None and (wanted or view_sets(data.store.folder)):
+        lacking = "not every image has views; to make them: imageherd embed SOURCE --views 4"
+        if wanted:
+            raise ImageherdError(f"{method} cannot train on views: {lacking}.")
+        warnings.warn(f"{method} trains without views: {lacking}.", stacklevel=3)
+    return data.views
 
 
 def _trials(

@@ -117,6 +117,7 @@ class Herd:
         device: str = "auto",
         workers: int | None = None,
         moved_from: str | Path | None = None,
+        views: int = 0,
     ) -> EmbedSummary:
         """Compute the features of the images of `source` that have none yet.
 
@@ -133,8 +134,9 @@ class Herd:
         workers : int, optional
             Decoding threads; by default as many as there are cores.
         moved_from : str or Path, optional
-            Where it was when it became a source; its images keep their rows, and what has been
-            said of them.
+            Where it was before; its images keep their rows, and what has been said of them.
+        views : int, default=0
+            Augmented views each image is to have, for SCP; see `imageherd.features.views`.
 
         Warns
         -----
@@ -145,9 +147,8 @@ class Herd:
         asked = (listed.uri, backbone, device)
         net = self._loaded.pop(asked, None) or load_maker(self.path, listed.source, *asked[1:])
         with self._writing():
-            return add_source(
-                self.path, self._items, listed, net, backbone, workers, moved_from=moved_from
-            )
+            about = (self.path, self._items, listed, net, backbone, workers)
+            return add_source(*about, moved_from=moved_from, views=views)
 
     def estimate(
         self,
@@ -195,8 +196,7 @@ class Herd:
         method : str, default="tsp"
             One of `imageherd.heads.HEADS`, or "auto": see `imageherd.choosing.choose_method`.
         n_clusters : int or "auto", default="auto"
-            "auto" takes `imageherd.counting.count_clusters`' answer; a method that counts
-            itself takes no number.
+            "auto" takes `Herd.count`'s answer; a method that counts itself takes no number.
         name : str, default="default"
             What the clustering is called; a herd holds as many as you like.
         random_state : int, default=0
@@ -212,7 +212,7 @@ class Herd:
         neighbors : {"auto", "exact", "approx"}, default="auto"
             How they are found; see `imageherd.derived.kept_graph`.
         **params
-            Parameters of the head.
+            Parameters of the head; `views` as in `imageherd.fitting.fit`.
         """
         versions = versions_of(self.path, name)
         with self._writing():

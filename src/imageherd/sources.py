@@ -16,6 +16,7 @@ from imageherd.features.computed import Computed, embed_computed
 from imageherd.features.items import DELETED, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
+from imageherd.features.views import embed_views
 from imageherd.files import write_json
 from imageherd.images.names import display_path
 from imageherd.images.source import Source, shown_uri, source_from_uri
@@ -65,6 +66,7 @@ def add_source(
     workers: int | None,
     *,
     moved_from: str | Path | None = None,
+    views: int = 0,
 ) -> EmbedSummary:
     """Make `source` one of the herd's sources and embed what is new in it; the lock must be held.
 
@@ -84,7 +86,13 @@ def add_source(
         Decoding threads.
     moved_from : str or Path, optional
         Where it was before.
+    views : int, default=0
+        Augmented views each image is to have, see `imageherd.features.views`.
     """
+    if views < 0:
+        raise ImageherdError(f"views={views} is out of range; give a number of at least 0.")
+    if views and isinstance(net, Computed):
+        raise ImageherdError("Views are made of images; vectors and texts have none.")
     source.scan()  # one without images raises here, and does not become a source
     if moved_from is not None:
         move_source(herd, items, source, moved_from)
@@ -95,6 +103,7 @@ def add_source(
         summary = embed_computed(items, source, index, net, shards, workers=workers)
     else:
         summary = embed_source(items, source, index, net, shards, workers=workers)
+        summary.n_views = embed_views(items, source, index, net, shards, views, workers=workers)
     set_features(herd, net.key, feature_set_name(net, backbone))
     warn_of_gone_sources(herd, items, source)
     return summary

@@ -164,7 +164,7 @@ def test_embed(run, herd, photos):
     verb, (folder,), options = herd.calls[-1]
     assert (verb, folder.uri) == ("embed", FolderSource(photos).uri)
     backbone = {"backbone": "efficientnet-lite0", "device": "auto"}
-    assert options == backbone | {"workers": 3, "moved_from": None}
+    assert options == backbone | {"workers": 3, "moved_from": None, "views": 0}
     assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
 
 

@@ -68,6 +68,14 @@ def cluster(
         ),
     ] = 0.0,
     neighbors: options.Neighbors = "auto",
+    views: Annotated[
+        bool | None,
+        typer.Option(
+            "--views/--no-views",
+            help="Train on the augmented views that embed --views has made (scp, lsdc), or not.",
+            show_default="scp does where there are some",
+        ),
+    ] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -89,6 +97,8 @@ def cluster(
         checks.device_name(device)
         checks.existing_herd(herd)
         params = checks.parameters(method, param or [])
+        if views is not None:
+            params["views"] = views
 
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
@@ -140,6 +150,8 @@ def say_why(screen: Screen, clustering: Clustering) -> None:
         screen.remark(f"{reason}.")
     if "chosen" in clustering.config:
         screen.remark(f"{clustering.config['chosen']['reason']}.")
+    if n_views := clustering.config.get("views"):
+        screen.remark(f"Trained on {counted(n_views, 'augmented view')} of each image.")
     if found := clustering.config.get("neighbors"):
         screen.remark(
             f"Of each image's {found['k']} nearest, {found['recall']:.1%} were found, in lists of "

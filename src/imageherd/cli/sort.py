@@ -26,6 +26,7 @@ from imageherd.project import is_herd
 
 if TYPE_CHECKING:
     from imageherd.clustering import Clustering
+    from imageherd.derived import Features
     from imageherd.herd import Herd
 
 EXAMPLES = """\b
@@ -185,9 +186,18 @@ def _fitting_clustering(
         and (counted or k == n_clusters)
         and config.get("keep_duplicates", False) == keep_duplicates
         and not config.get("reject", 0)
+        and config.get("views") == _n_views(method, features)
         and np.array_equal(found.rows, features.rows)
     )
     return found if same else None
+
+
+def _n_views(method: str, features: Features) -> int | None:
+    """Return how many views of each image a method would train on now; None for none."""
+    from imageherd.fitting import views_for
+
+    views = views_for(method, features)
+    return None if views is None else views.shape[1]
 
 
 def _report(herd: Herd, home: Path) -> Path:

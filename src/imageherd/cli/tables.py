@@ -118,6 +118,7 @@ def embed_as_json(summary: EmbedSummary) -> dict[str, Any]:
         "n_copied": summary.n_copied,
         "n_unreadable": summary.n_unreadable,
         "n_deleted": summary.n_deleted,
+        "n_views": summary.n_views,
         "seconds": summary.seconds,
     }
 

@@ -22,6 +22,8 @@ class Batch:
         The model and its batch size.
     block : Block
         Gets the vectors.
+    classes : bool, default=True
+        Whether it gets a classifier's five best classes, too.
 
     Attributes
     ----------
@@ -31,8 +33,9 @@ class Batch:
         Rows whose features were not finite numbers; the block does not get those.
     """
 
-    def __init__(self, backbone: Backbone, block: Block) -> None:
+    def __init__(self, backbone: Backbone, block: Block, *, classes: bool = True) -> None:
         side = backbone.preprocessing.size
+        self.classes = classes
         self.backbone, self.block = backbone, block
         self.pixels = np.zeros((backbone.batch_size, 3, side, side), np.float32)
         self.rows: list[int] = []
@@ -58,7 +61,8 @@ class Batch:
                 f"{self.backbone.name} gave features of shape {features.shape}, not "
                 f"{(len(self.pixels), self.backbone.dim)}"
             )
-        top5 = top5_of(outputs["logits"][:n]) if "logits" in outputs else None
+        known = self.classes and "logits" in outputs
+        top5 = top5_of(outputs["logits"][:n]) if known else None
         finite = np.asarray(np.isfinite(features[:n]).all(axis=1))
         for position, row in enumerate(self.rows):
             if finite[position]:

@@ -60,7 +60,9 @@ class EmbedSummary:
     n_deleted : int
         Images this run found gone from the source.
     seconds : float
-        Wall-clock time.
+        Wall-clock time, without the views'.
+    n_views : int
+        Augmented views this run computed.
     reasons : list of (str, str)
         Display path and reason of each image of the source without a vector, in row order.
     """
@@ -71,6 +73,7 @@ class EmbedSummary:
     n_unreadable: int = 0
     n_deleted: int = 0
     seconds: float = 0.0
+    n_views: int = 0
     reasons: list[tuple[str, str]] = field(default_factory=list)
 
 

@@ -32,6 +32,7 @@ from imageherd.files import write_atomically, write_json
 if TYPE_CHECKING:
     from imageherd.backbones import Backbone
     from imageherd.features.computed import Computed
+    from imageherd.features.views import ViewOf
 
 Vector = tuple[np.ndarray, np.ndarray | None]
 
@@ -89,7 +90,7 @@ class Writer:
     ----------
     folder : Path
         The feature set's folder; made if need be.
-    backbone : Backbone or Computed
+    backbone : Backbone, Computed or ViewOf
         Whose features these are.
     shard_rows : int
         Rows a shard.
@@ -100,7 +101,9 @@ class Writer:
         If the folder holds another backbone's features or a shard is truncated.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone | Computed, shard_rows: int) -> None:
+    def __init__(
+        self, folder: Path, backbone: Backbone | Computed | ViewOf, shard_rows: int
+    ) -> None:
         self.folder = Path(folder)
         expected = _new_manifest(backbone, shard_rows)
         if (self.folder / MANIFEST).exists():
@@ -253,7 +256,7 @@ def _files(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield entry["top5"]
 
 
-def _new_manifest(backbone: Backbone | Computed, shard_rows: int) -> dict[str, Any]:
+def _new_manifest(backbone: Backbone | Computed | ViewOf, shard_rows: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "key": backbone.key,
