@@ -49,6 +49,8 @@ def text_names(
         A cluster with no word more frequent than elsewhere gets the most frequent of its own.
     """
     placed = np.flatnonzero(uids >= 0)
+    if not len(placed):
+        return {}
     known, members = np.unique(uids[placed], return_inverse=True)
     votes = np.zeros((len(known), len(terms)))
     for here, block in _blocks(store, rows[placed]):

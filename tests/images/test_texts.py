@@ -48,20 +48,20 @@ def test_what_is_written_is_read(tmp_path_factory, lines):
     assert list(texts_of(source).values()) == expected
 
 
-def test_labels_are_told_by_a_tab_after_words_that_come_back(write):
+def test_labels_are_told_by_a_tab_in_every_line(write):
     source = write(b"earn\tprofit rose\nacq\ta merger\nearn\tloss\tof two\nacq\tbuys\n")
     assert list(texts_of(source).values()) == ["profit rose", "a merger", "loss\tof two", "buys"]
     assert source.columns()["label"].to_pylist() == ["earn", "acq", "earn", "acq"]
     assert "one of 2 labels" in source.description
+    assert "the label 'a' and a tab" in write(b"a\tone line").description
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"1\tone\n2\ttwo\n3\tthree\n",  # numbers, each once
         b"earn\tprofit\nearn\tloss\nno tab here\n",
         b"\tprofit\n\tloss\n",
-        b"only\tone line",
+        b"x" * 101 + b"\tafter a long beginning",
     ],
 )
 def test_other_tabs_are_part_of_the_text(write, content):

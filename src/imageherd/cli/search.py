@@ -88,7 +88,10 @@ def search(
         if sheet is not None:
             check_sheet(sheet)
         kept = Herd(herd)
-        row = int(item) if item is not None and item.isdecimal() else item
+        row: int | str | None = item
+        # With zeros before it a number is the key of a vector or of a line of text.
+        if item is not None and item.isdecimal() and str(int(item)) == item:
+            row = int(item)
         hits = kept.search(image=image, text=text, item=row, by=by, n=n, name=name, device=device)
         # Features are enough to search; only names want a clustering.
         made = name != "default" or (herd / "clusterings" / name / "current.json").exists()

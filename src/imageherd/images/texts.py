@@ -48,9 +48,9 @@ class _Lines:
 class TextFile:
     """The lines of a text file, as a source of items that have no picture.
 
-    UTF-8, one text a line; blank lines are passed over. Where every line begins with a short word
-    and a tab, and there are at most half as many different words as lines, these are labels, not
-    part of the texts: ``label<TAB>text``. Memory: about 200 bytes a line once scanned.
+    UTF-8, one text a line; blank lines are passed over. Where every line has a tab after a short
+    beginning, of at most 100 bytes, these beginnings are labels, not part of the texts:
+    ``label<TAB>text``. Memory: about 200 bytes a line once scanned.
 
     Parameters
     ----------
@@ -231,14 +231,14 @@ def _lines_of(content: bytes) -> _Lines:
 
 
 def _labels(lines: list[bytes]) -> list[str] | None:
-    """Return the label of each line, None if not all have one or too many differ."""
+    """Return the label of each line, None if not all have one."""
     labels = []
     for line in lines:
         label, tab, _ = line.partition(b"\t")
         if not tab or not 0 < len(label.strip()) <= _MAX_LABEL_BYTES:
             return None
         labels.append(label.strip().decode("utf-8", "replace"))
-    return labels if 0 < 2 * len(set(labels)) <= len(labels) else None
+    return labels or None
 
 
 def _reason(text: bytes) -> str:
