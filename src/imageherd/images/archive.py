@@ -52,7 +52,7 @@ class ArchiveSource:
 
     Nothing is unpacked: `scan` notes where each image lies, and `read` goes there. Only a tar that
     is compressed as a whole cannot be entered in the middle: it is unpacked, once a run, into a
-    temporary file (in ``$TMPDIR``) that goes with this object.
+    temporary file (in ``$TMPDIR``), which goes when no source uses it any more.
 
     Parameters
     ----------
