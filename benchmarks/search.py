@@ -27,13 +27,13 @@ import numpy as np
 COMPONENTS, SPREAD, BLOCK = 1_000, 0.7, 8_192
 
 
-def make(folder: Path, n: int, d: int, n_queries: int) -> None:
+def make(folder: Path, n: int, d: int, n_queries: int, components: int = COMPONENTS) -> None:
     rng = np.random.default_rng(0)
-    centers = rng.standard_normal((COMPONENTS, d), dtype=np.float32)
-    shares = rng.lognormal(sigma=1.0, size=COMPONENTS)
+    centers = rng.standard_normal((components, d), dtype=np.float32)
+    shares = rng.lognormal(sigma=1.0, size=components)
 
     def draw(m: int) -> np.ndarray:
-        which = rng.choice(COMPONENTS, m, p=shares / shares.sum())
+        which = rng.choice(components, m, p=shares / shares.sum())
         noise = rng.standard_normal((m, d), dtype=np.float32)
         return (centers[which] + SPREAD * noise).astype(np.float16)
 
