@@ -7,7 +7,6 @@ sources that say nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,7 +19,7 @@ from imageherd.errors import ImageherdError
 from imageherd.features.disk import remove_temporary_files, writing_to
 from imageherd.features.items import read_parquet
 from imageherd.files import write_atomically
-from imageherd.images.table_columns import KEY
+from imageherd.images.table_columns import KEY, joined
 
 _AT = "__at__"
 
@@ -74,8 +73,8 @@ def columns_of(herd: Path, items: pa.Table) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        A row an item, in their order; null where its source does not say. A column of which two
-        sources have values of different types is text. No columns if nothing is said of anything.
+        A row an item, in their order; null where its source does not say. Joined from the sources
+        as `table_columns.joined` does. No columns if nothing is said of anything.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def columns_of(herd: Path, items: pa.Table) -> pa.Table:
         parts.append(pa.table({**_said(_file(herd, index), keys), _AT: at}))
     if not parts:
         return pa.table({})
-    whole = pa.concat_tables(_alike(parts), promote_options="default")
+    whole = joined(parts)
     return whole.take(pc.sort_indices(whole[_AT])).drop_columns([_AT])
 
 
@@ -133,17 +132,3 @@ def _said(file: Path, keys: pa.Array) -> dict[str, pa.ChunkedArray]:
         ) from error
     at = pc.index_in(keys, value_set=told[KEY].combine_chunks())
     return {name: told[name].take(at) for name in told.column_names if name != KEY}
-
-
-def _alike(parts: Sequence[pa.Table]) -> list[pa.Table]:
-    types: dict[str, set[pa.DataType]] = {}
-    for part in parts:
-        for field in part.schema:
-            types.setdefault(field.name, set()).add(field.type)
-    mixed = {name for name, kinds in types.items() if len(kinds) > 1}
-    return [
-        part.cast(
-            pa.schema([(f.name, pa.string() if f.name in mixed else f.type) for f in part.schema])
-        )
-        for part in parts
-    ]

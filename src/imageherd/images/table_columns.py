@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imageherd.errors import ImageherdError
 from imageherd.images.image_column import features_of, is_text
 from imageherd.images.table_files import Rows
 
@@ -15,9 +14,7 @@ KEY = "__key__"
 """Name of the column of keys in a table of carried columns."""
 
 
-def carried_columns(
-    files: Sequence[Rows], keys: pa.Array, used: Collection[str], where: str
-) -> pa.Table:
+def carried_columns(files: Sequence[Rows], keys: pa.Array, used: Collection[str]) -> pa.Table:
     """Return the columns of a table that say something of its images.
 
     Text, numbers, truth values, dates and times. Dictionaries become what they stand for, and class
@@ -31,19 +28,11 @@ def carried_columns(
         The key of each row; null for one that is left out.
     used : collection of str
         Columns that are not wanted.
-    where : str
-        What an error calls the table.
 
     Returns
     -------
     pyarrow.Table
-        `KEY`, then the columns in the order of the files; null where a file lacks a column. Of
-        the size of the columns, in memory.
-
-    Raises
-    ------
-    ImageherdError
-        If a column has types in different files that have nothing in common.
+        `KEY`, then the columns, as `joined` of all files; held in memory.
     """
     parts, first = [], 0
     for rows in files:
@@ -61,13 +50,30 @@ def carried_columns(
             columns[name] = _plain(table[name], said.get(name, {}).get("names"))
         parts.append(pa.table(columns))
         first += rows.n_rows
-    try:
-        whole = pa.concat_tables(parts, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise ImageherdError(
-            f"The files of {where} do not fit together: {' '.join(str(error).split())}."
-        ) from error
+    whole = joined(parts)
     return whole.filter(whole[KEY].is_valid())
+
+
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all parts, one below the other; null where a part lacks a column.
+
+    Numbers of different types become the wider one; columns that otherwise differ, text.
+    """
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException:
+        types: dict[str, set[pa.DataType]] = {}
+        for part in parts:
+            for field in part.schema:
+                types.setdefault(field.name, set()).add(field.type)
+        mixed = {name for name, kinds in types.items() if len(kinds) > 1}
+        as_text = [
+            part.cast(
+                pa.schema([(f.name, "string" if f.name in mixed else f.type) for f in part.schema])
+            )
+            for part in parts
+        ]
+        return pa.concat_tables(as_text, promote_options="default")
 
 
 def _kind(kind: pa.DataType) -> pa.DataType | None:

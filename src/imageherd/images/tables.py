@@ -205,13 +205,12 @@ class TableSource:
         Raises
         ------
         ImageherdError
-            If the table is gone or cannot be read, or its files do not fit together.
+            If the table is gone or cannot be read.
         """
         listing = self._listing or self._list()
         keys = pa.array(listing.keys, pa.binary())
-        return carried_columns(
-            listing.files, keys, {self._column.name, listing.key_column or ""}, self._shown
-        )
+        used = {self._column.name, listing.key_column or ""}
+        return carried_columns(listing.files, keys, used)
 
     def path(self, key: bytes) -> Path | None:
         """Return the path of the file that a list names; None for an image inside the table."""
