@@ -81,7 +81,7 @@ def test_files_that_are_not_there_are_quarantined_and_tried_again(root):
         ("", "cannot be read: "),
         ("path\n", "holds no image: it has no rows"),
         ("path,n\n,1\n", "holds no image: its column path is empty"),
-        ("a.png\nb.png\n", r"no column that looks like images: its columns are a\.png"),
+        ("a.png\nb.png\n", "first line of .* is an image's path already.*: put the word path"),
         ("path,label\na.png\n", "cannot be read: .*Expected 2 columns, got 1"),
         ("path,x,x\na.png,1,2\n", "several columns 'x'"),
         (b"path\n\xff\xfe.png\n", "cannot be read: .*"),

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from imageherd.errors import ImageherdError
+from imageherd.images.names import has_image_name
 
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "pixel_values")
 """Names that decide where several columns could hold the images, in any mixture of capitals."""
@@ -75,6 +76,11 @@ def image_column(schema: pa.Schema, where: str, wanted: str | None = None) -> Im
         return _described(schema, wanted, kinds[wanted])
     name = _chosen(schema, kinds, where)
     if name is None:
+        if any(has_image_name(column.encode()) for column in schema.names):
+            raise ImageherdError(
+                f"The first line of {where} is an image's path already. A list begins with a line "
+                "that names its columns: put the word path there."
+            )
         raise ImageherdError(
             f"{where} has no column that looks like images: its columns are {columns}. Say which "
             "holds them, as files or as paths: --image-column NAME"
