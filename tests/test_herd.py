@@ -9,6 +9,7 @@ import pytest
 
 from imageherd.errors import ImageherdError
 from imageherd.features.listing import Listed
+from imageherd.heads import HEADS
 from imageherd.herd import Herd
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
@@ -326,3 +327,38 @@ def test_a_method_that_counts_itself_is_not_told_and_nothing_else_counts(herd, m
     assert len(found.clusters) >= 1
     with pytest.raises(ImageherdError, match="hdbscan counts its clusters itself"):
         herd.cluster("hdbscan", n_clusters=7, name="dense")
+
+
+def test_scp_trains_on_the_views_that_are_there_and_says_so(herd, photos, tmp_path):
+    few = {"epochs": 2, "min_steps": 4, "n_clusters": 3}
+    with pytest.raises(ImageherdError, match=r"scp cannot train on views: not every image has"):
+        herd.cluster("scp", views=True, **few)
+    assert "views" not in herd.cluster("scp", **few).config
+    assert herd.embed(photos, views=2).n_views == 2 * 48
+    views = herd.features().views
+    assert views.shape == (48, 2, 1280)
+    # Those that are neither cropped nor blurred.
+    same = (views == herd.features().X[:, None]).all(axis=2)
+    assert 0.05 < same.mean() < 0.5
+    found = herd.cluster("scp", **few)
+    assert found.config["views"] == herd.clustering().config["views"] == 2
+    kept = found.quality.duplicate_of < 0
+    X = herd.features().X[kept]
+    alone = HEADS["scp"](n_clusters=3, device="auto", epochs=2, min_steps=4, random_state=0)
+    alone.fit(X, views=views[kept]).save(tmp_path / "alone")
+    written = herd.path / "clusterings" / "default" / found.version / "head.safetensors"
+    assert written.read_bytes() == (tmp_path / "alone" / "head.safetensors").read_bytes()
+    assert "views" not in herd.cluster("scp", views=False, **few).config
+    assert herd.cluster("lsdc", views=True, name="lsdc", **few).config["views"] == 2
+    with pytest.raises(ImageherdError, match=r"kmeans does not train on views; these do: scp, "):
+        herd.cluster("kmeans", 3, views=True)
+    # An image that came without views: they are not used, which is no secret.
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(sorted(EXAMPLES.glob("*.jpg"))[60], new)
+    herd.embed(new)
+    assert herd.features().views is None
+    with pytest.warns(UserWarning, match="scp trains without views: not every image has"):
+        herd.cluster("scp", **few)
+    with pytest.raises(ImageherdError, match="views=-1 is out of range"):
+        herd.embed(new, views=-1)
