@@ -117,7 +117,7 @@ def test_floats_beyond_one_are_refused_not_guessed(path):
 )
 def test_what_is_no_array_of_images(path, array, message):
     with pytest.raises(ImageherdError, match=message):
-        open_source(saved(path, array))
+        ArraySource(saved(path, array))
 
 
 def test_python_objects_are_never_loaded(path, tmp_path):
