@@ -29,6 +29,9 @@ def cosine(a, b):
     [
         ("dinov2_with_registers", "cls+mean-patch"),
         ("clip", "pooled"),
+        ("siglip", "mean-patch"),
+        ("vit_mae", "cls"),
+        ("convnext", "pooled"),
     ],
 )
 def test_onnx_runtime_answers_as_pytorch(tmp_path, family, output):
@@ -45,7 +48,7 @@ def test_onnx_runtime_answers_as_pytorch(tmp_path, family, output):
 
 
 def test_eight_bits_are_close_and_rows_do_not_depend_on_their_company(tmp_path, monkeypatch):
-    save_family(tmp_path / "tiny", "vit")
+    save_family(tmp_path / "tiny", "clip")
     name = str(tmp_path / "tiny")
     whole = load_backbone(name, device="cpu").embed(PIXELS)["features"]
     small = load_backbone(name, device="cpu", runtime="onnx-int8")

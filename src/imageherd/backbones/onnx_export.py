@@ -123,26 +123,42 @@ def export(found: TorchBackbone, path: Path, *, batch: int) -> None:
                 verbose=False,
             )
     except Exception as error:  # torch.onnx raises all kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ImageherdError(
-            f"{found.name} cannot be exported to ONNX by PyTorch {torch.__version__} ({first}); "
-            "leave the runtime at torch."
+            f"{found.name} cannot be exported to ONNX by PyTorch {torch.__version__} "
+            f"({_first_line(error)}); leave the runtime at torch."
         ) from error
 
 
 def quantize(path: Path, small: Path) -> None:
-    """Write an ONNX file anew with its matrices in 8 bits, one scale a column."""
+    """Write an ONNX file anew with its matrices in 8 bits, one scale a column.
+
+    Raises
+    ------
+    ImageherdError
+        If ONNX Runtime cannot.
+    """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quiet():
-        quantize_dynamic(
-            *(path, small),
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            # Unsigned: with signed weights, processors without VNNI overflow in silence.
-            weight_type=QuantType.QUInt8,
-            use_external_data_format=path.with_name(f"{path.name}.data").exists(),
-        )
+    graph = onnx.load(path, load_external_data=False)
+    # Shapes noted beside weights that the quantiser turns around would contradict it.
+    del graph.graph.value_info[:]
+    onnx.save(graph, path)
+    try:
+        with _quiet():
+            quantize_dynamic(
+                *(path, small),
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                # Unsigned: with signed weights, processors without VNNI overflow in silence.
+                weight_type=QuantType.QUInt8,
+                use_external_data_format=path.with_name(f"{path.name}.data").exists(),
+            )
+    except Exception as error:  # onnx and ONNX Runtime raise all kinds
+        raise ImageherdError(
+            f"ONNX Runtime cannot give this network 8-bit weights ({_first_line(error)}); take the "
+            "runtime onnx."
+        ) from error
 
 
 def _check(found: TorchBackbone, path: Path, batch: int, spec: Spec, precision: str) -> None:
@@ -168,6 +184,10 @@ def _pixels(found: TorchBackbone, batch: int) -> NDArray[np.float32]:
     side = found.preprocessing.size
     rng = np.random.default_rng(0)
     return rng.normal(size=(batch, 3, side, side)).astype(np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _require_onnx() -> None:
