@@ -172,22 +172,48 @@ def fit(
             f"{method} found no cluster: every image fits nowhere. Try other parameters, or "
             "another method."
         )
-    found = describe(
-        data.rows,
-        data.X,
-        P,
-        labels,
-        name=versions.folder.name,
-        config=settings,
-        previous=versions.current(),
-    )
-    rows = np.where(copy_of < 0, -1, data.rows[copy_of])
-    found = replace(found, quality=judge(found.uids, graph, rows))
-    found = with_dendrogram(found, data.X)
-    found = with_names(found, voted_names(herd, data, found.uids))
-    found = versions.write(found, head, head.history_)
+    copies = np.where(copy_of < 0, -1, data.rows[copy_of])
+    found = keep(herd, versions, data, head, P, labels, settings, graph, copies)
     trials.unlink(missing_ok=True)
     return found
+
+
+def keep(
+    herd: Path,
+    versions: Versions,
+    data: Features,
+    head: Head,
+    P: NDArray[np.float32],
+    labels: NDArray[np.integer[Any]],
+    settings: dict[str, Any],
+    graph: NeighborGraph | None,
+    copies: NDArray[np.int64],
+) -> Clustering:
+    """Describe, judge and name what a head found, and write it as the next version.
+
+    Parameters
+    ----------
+    herd, versions, data
+        As in `fit`.
+    head : Head
+        Fitted.
+    P : ndarray of float32, shape (n, n_clusters)
+        Its probabilities.
+    labels : ndarray of int, shape (n,)
+        The column each image is in, -1 for none.
+    settings : dict
+        To be kept beside the result.
+    graph : NeighborGraph or None
+        Of the images; without one nothing is said of their places.
+    copies : ndarray of int64, shape (n,)
+        The row of the image that each is a copy of, -1 for none.
+    """
+    name, previous = versions.folder.name, versions.current()
+    found = describe(data.rows, data.X, P, labels, name=name, config=settings, previous=previous)
+    found = replace(found, quality=judge(found.uids, graph, copies))
+    found = with_dendrogram(found, data.X)
+    found = with_names(found, voted_names(herd, data, found.uids))
+    return versions.write(found, head, head.history_)
 
 
 def views_for(

@@ -13,22 +13,21 @@ import pyarrow as pa
 import torch
 
 from imageherd.backbones.own import own_folder
-from imageherd.clustering import Clustering, describe, with_names
-from imageherd.derived import Features, voted_names
+from imageherd.clustering import Clustering
+from imageherd.derived import naming_of
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
 from imageherd.features.listing import Listed
+from imageherd.fitting import keep
 from imageherd.heads.loop import Run
 from imageherd.heads.temi import TEMI
 from imageherd.herd import Herd
 from imageherd.images.source import Entry, Source
-from imageherd.merging import with_dendrogram
 from imageherd.pretraining.data import read_pixels
 from imageherd.pretraining.joint import EPOCHS, train_jointly
 from imageherd.pretraining.places import WORK
 from imageherd.pretraining.saving import is_network, load_network, save_network
 from imageherd.project import locked, read_project
-from imageherd.quality import judge
 from imageherd.sources import sources_of
 from imageherd.versions import versions_of
 
@@ -164,22 +163,15 @@ def startable(herd: Herd, clustering: Clustering) -> tuple[Path, TEMI]:
 
 
 def _kept(herd: Herd, before: Clustering, head: TEMI, settings: dict[str, Any]) -> Clustering:
-    data: Features = herd.features()
+    data = herd.features()
     graph = herd.neighbors(data)
-    config = {**before.config, "features": data.key, "joint": settings}
-    for of_the_last in ("uids", "next_uid"):
-        config.pop(of_the_last, None)
-    found = describe(
-        data.rows,
-        data.X,
-        head.predict_proba(data.X),
-        name=before.name,
-        config=config,
-        previous=before,
-    )
-    nobody = np.full(len(data.rows), -1, dtype=np.int64)
-    found = replace(found, quality=judge(found.uids, graph, nobody))
-    found = with_dendrogram(found, data.X)
-    found = with_names(found, voted_names(herd.path, data, found.uids))
+    config = {
+        **{"features": data.key, "keep_duplicates": True, "reject": 0.0, **naming_of(data)},
+        **{name: before.config[name] for name in ("method", "params")},
+        "joint": settings,
+    }
+    P = head.predict_proba(data.X)
+    copies = np.full(len(data.rows), -1)
+    versions = versions_of(herd.path, before.name)
     with locked(herd.path):
-        return versions_of(herd.path, before.name).write(found, head, head.history_)
+        return keep(herd.path, versions, data, head, P, P.argmax(1), config, graph, copies)
