@@ -161,7 +161,7 @@ def embed_computed(
     failed: dict[int, str] = {}
     shards = range(-(-items.n_rows // size))
     look = _look_at_picture if vectors.pictures else _look
-    with progress("Taking in vectors", len(todo)) as advance:
+    with progress("Taking in vectors", len(todo), "vectors") as advance:
         for index in shards:
             rows = todo[(todo >= index * size) & (todo < (index + 1) * size)]
             n_rows = min(size, items.n_rows - index * size)
