@@ -237,15 +237,16 @@ def texter(items: pa.Table, sources: list[Source]) -> Callable[[int], str | None
     Returns
     -------
     callable
-        ``text(index)``: the beginning of a text, the number of a vector; None for an image, and
-        for a text that can no longer be read.
+        ``text(index)``: the beginning of a text, the number of a vector, after its file's name if
+        there are several; None for an image, and for a text that can no longer be read.
     """
     keys, indices = items["key"].to_pylist(), items["source"].to_pylist()
+    several = len(set(indices)) > 1
 
     def text(index: int) -> str | None:
         source, key = sources[indices[index]], keys[index]
         if isinstance(source, VectorFile):
-            return display_path(key)
+            return f"{source.name} {display_path(key)}" if several else display_path(key)
         if not isinstance(source, TextFile):
             return None
         try:

@@ -104,6 +104,7 @@ function startTheme() {
 }
 
 root.dataset.shows = Object.keys(report.thumbnails).length ? "pictures" : "words";
+root.dataset.noun = report.noun[0];
 showHeader();
 showUnreadable();
 startTheme();
