@@ -19,6 +19,8 @@ from imageherd.images.source import MAX_FILE_BYTES
 TIMEOUT = 30.0
 """Seconds without a byte after which a server is given up."""
 
+NO_PATH = "no path: it has a zero byte"
+
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # Everything that has a meaning in a URL; what is left to escape are blanks and other alphabets.
 _RESERVED = ":/?#[]@!$&'()*+,;=%~"
@@ -63,6 +65,8 @@ def fetch(location: str, folder: Path) -> bytes:
         If it is not there, may not be read, does not answer within `TIMEOUT` seconds or is larger
         than `MAX_FILE_BYTES`.
     """
+    if "\0" in location:
+        raise UnreadableImageError(NO_PATH)
     scheme = scheme_of(location)
     if not scheme:
         return FolderSource(folder, must_exist=False).read(location.encode("utf-8"))

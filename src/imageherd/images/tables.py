@@ -20,7 +20,7 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import entry_of
 from imageherd.images.image_column import ImageColumn, image_column
-from imageherd.images.locations import check_schemes, fetch, scheme_of
+from imageherd.images.locations import NO_PATH, check_schemes, fetch, scheme_of
 from imageherd.images.names import display_path
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
 from imageherd.images.table_columns import carried_columns
@@ -59,9 +59,8 @@ class _Listing:
     @cached_property
     def by_key(self) -> tuple[list[bytes], NDArray[np.int64]]:
         """The keys, sorted, and the row of each."""
-        rows = [row for row, key in enumerate(self.keys) if key is not None]
-        rows.sort(key=lambda row: self.keys[row] or b"")
-        return [self.keys[row] or b"" for row in rows], np.array(rows, np.int64)
+        pairs = sorted((key, row) for row, key in enumerate(self.keys) if key is not None)
+        return [key for key, _ in pairs], np.array([row for _, row in pairs], np.int64)
 
     def file_of(self, row: int) -> int:
         """Return the number of the file that has this row."""
@@ -166,7 +165,8 @@ class TableSource:
             raise ImageherdError(f"{self._shown} holds no image: {self._emptiness(listing)}.")
         if self._column.kind == "path":
             check_schemes({scheme_of(key.decode()) for key in keys}, self._shown)
-            self._warn_of_left_out(listing)
+            if len(keys) < len(listing.keys):
+                self._warn_of_left_out(listing)
             return [self._entry(key, row) for key, row in zip(keys, rows.tolist(), strict=True)]
         self._warn_of_large_groups(listing)
         return [
@@ -302,7 +302,7 @@ class TableSource:
         if scheme_of(text):
             return Entry(key, 0, 0, position=row)
         if "\0" in text:
-            return Entry(key, 0, 0, "no path: it has a zero byte", position=row)
+            return Entry(key, 0, 0, NO_PATH, position=row)
         return replace(entry_of(key, self._folder / text), position=row)
 
     def _emptiness(self, listing: _Listing) -> str:
