@@ -98,7 +98,8 @@ def test_a_zero_byte_in_a_path(root):
     pq.write_table(pa.table({"path": ["a\0b.png", "a.png"]}), root / "list.parquet")
     source = open_source(root / "list.parquet")
     assert [e.reason for e in source.scan()] == ["no path: it has a zero byte", ""]
-    cell = pa.array([{"bytes": None, "path": "a\0b.png"}])
-    pq.write_table(pa.table({"image": cell}), root / "structs.parquet")
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = pa.array([{"bytes": None, "path": "a\0b.png"}], kind)
+    pq.write_table(pa.table({"image": cells}), root / "structs.parquet")
     with pytest.raises(UnreadableImageError, match="zero byte"):
         open_source(root / "structs.parquet").read(b"a\0b.png")
