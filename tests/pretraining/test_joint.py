@@ -1,3 +1,4 @@
+import json
 import shutil
 import warnings
 
@@ -6,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from tests.reference import temi as reference
+from typer.testing import CliRunner
 
+from imageherd.cli import app
 from imageherd.errors import ImageherdError
 from imageherd.heads import loop
 from imageherd.heads.base import CollapseWarning
@@ -153,3 +156,23 @@ def test_the_first_steps_loss_against_float64(template, monkeypatch):
     np.testing.assert_allclose(loss, found, rtol=1e-4)
     # Afterwards they are not: the student has moved.
     assert (seen[1][0] - seen[1][1]).abs().max().item() > 1e-4
+
+
+def test_the_command_line(template, herd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = ["cluster", str(herd.path), "--n-clusters", "3", "--json"]
+    quick = [*made, "--param", "n_heads=2", "--param", "min_steps=10", "--param", "epochs=1"]
+    result = CliRunner().invoke(app, [*quick, "--method", "temi", "--unfreeze", "./joint"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["clustering"]["version"] == "v0003"
+    begun = load_network(template / "start")[1]["sha256"]
+    assert herd.clustering().config["joint"]["start"] == begun
+    for wrong, told in (
+        (["--method", "temi", "--unfreeze", "./joint"], "is there already"),
+        (["--method", "tsp", "--unfreeze", "./new"], "--unfreeze is for --method temi"),
+    ):
+        result = CliRunner().invoke(app, [*made, *wrong])
+        assert result.exit_code == 2
+        assert told in json.loads(result.stdout)["error"]
+    # Nothing was clustered for nothing.
+    assert herd.clustering().version == "v0003"

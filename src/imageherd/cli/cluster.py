@@ -14,9 +14,11 @@ from imageherd.cli.count import why
 from imageherd.cli.screen import Screen, counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
+from imageherd.pretraining.places import check_name, folder_of
 
 if TYPE_CHECKING:
     from imageherd.clustering import Clustering
+    from imageherd.herd import Herd
 
 EXAMPLES = """\b
 Examples:
@@ -76,6 +78,16 @@ def cluster(
             show_default="scp does where there are some",
         ),
     ] = None,
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(
+            "--unfreeze",
+            metavar="NAME|FOLDER",
+            help="With temi, on features of a network of yours: train the network too, along with "
+            "the head, and keep it here.",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -106,6 +118,8 @@ def cluster(
         resolve_device(device)
         kept = Herd(herd)
         checks.fits(wanted, len(kept.features().rows))
+        if unfreeze is not None:
+            _check_unfreeze(kept, method, unfreeze)
         try:
             with collapse_told_once():
                 found = kept.cluster(
@@ -124,6 +138,11 @@ def cluster(
             if not params:
                 raise
             raise ImageherdError(f"{method} does not take these parameters: {error}") from error
+        if unfreeze is not None:
+            from imageherd.pretraining.joint_run import unfreeze as train_on
+
+            found = train_on(kept, found, folder_of(unfreeze), random_state=seed, device=device)
+            screen.remark(f"To use the network: --backbone {shown(unfreeze)}")
         chosen = "" if name == "default" else f" --name {name}"
         if copies := of_copies(found):
             screen.remark(copies)
@@ -132,6 +151,15 @@ def cluster(
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")
         screen.result({"herd": herd, "clustering": tables.clustering_as_json(found)})
+
+
+def _check_unfreeze(herd: Herd, method: str, out: str) -> None:
+    from imageherd.pretraining.joint_run import startable
+
+    if method != "temi":
+        raise ImageherdError("--unfreeze is for --method temi; other methods leave networks be.")
+    check_name(out)
+    startable(herd, herd.features().key, folder_of(out))
 
 
 @contextmanager

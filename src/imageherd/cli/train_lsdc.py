@@ -21,9 +21,10 @@ COMPOSITIONS = ("ricap", "mixup", "none")
 
 EXAMPLES = """\b
 Examples:
-  imageherd pretrain rotnet digits/ --network vgg4 --epochs 4 --out ./turned
   imageherd train-lsdc digits/ --start ./turned --n-clusters 10 --preset mnist --out ./clustered
-  imageherd report digits.herd --name lsdc"""
+  imageherd train-lsdc photos.tar --start turned --n-clusters 20 --out clustered
+where ./turned is from
+  imageherd pretrain rotnet digits/ --network vgg4 --epochs 4 --out ./turned"""
 
 
 def train_lsdc(
@@ -117,7 +118,7 @@ def train_lsdc(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a pretrained network until its features fall into clusters (LSD-C).
+    """Train a pretrained network to cluster images (LSD-C).
 
     Keeps the network as a backbone, and what it finds as a clustering of a herd. It takes hours on
     a GPU, minutes for small images; for photographs the ready backbones are better. Stopped, the

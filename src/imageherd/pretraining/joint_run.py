@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ import torch
 
 from imageherd.backbones.own import own_folder
 from imageherd.clustering import Clustering
-from imageherd.derived import naming_of
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
 from imageherd.features.listing import Listed
@@ -26,7 +26,7 @@ from imageherd.images.source import Entry, Source
 from imageherd.pretraining.data import read_pixels
 from imageherd.pretraining.joint import EPOCHS, train_jointly
 from imageherd.pretraining.places import WORK
-from imageherd.pretraining.saving import is_network, load_network, save_network
+from imageherd.pretraining.saving import load_network, save_network
 from imageherd.project import locked, read_project
 from imageherd.sources import sources_of
 from imageherd.versions import versions_of
@@ -97,10 +97,15 @@ def unfreeze(
         If it is not TEMI's, the network is none of one's own, an image cannot be read any more, or
         the folder holds something.
     """
-    start, head = startable(herd, clustering)
-    if is_network(folder) or (folder.exists() and {p.name for p in folder.iterdir()} - {WORK}):
-        raise ImageherdError(f"{folder} is there already; name another place for the network.")
+    if clustering.config["method"] != "temi":
+        raise ImageherdError(
+            f"Only TEMI trains network and head together; {clustering.name!r} is by "
+            f"{clustering.config['method']}."
+        )
     data = herd.features(clustering.config["features"])
+    start = startable(herd, data.key, folder)
+    head = versions_of(herd.path, clustering.name).head(clustering.version)
+    assert isinstance(head, TEMI)
     where = resolve_device(device)
     neighbors = herd.neighbors(data, device=device).ids.astype(np.int64)
     k = min(head.n_neighbors, max(5, len(data.rows) // (3 * head.n_clusters)), neighbors.shape[1])
@@ -120,7 +125,7 @@ def unfreeze(
             "method": "temi-joint",
             **{"epochs": epochs, "flip": flip, "random_state": random_state},
             "start": begun["sha256"],
-            "clustering": f"{clustering.name} {clustering.version}",
+            "head": _digest(head),
         }
         run = Run(random_state, where, checkpoint=work / "joint.safetensors")
         run.identity = {**settings, "images": pixels.sha256}
@@ -136,37 +141,38 @@ def unfreeze(
     return _kept(herd, clustering, head, settings)
 
 
-def startable(herd: Herd, clustering: Clustering) -> tuple[Path, TEMI]:
-    """Return the folder of the network that a TEMI clustering was made on, and its head.
+def startable(herd: Herd, key: str, folder: Path) -> Path:
+    """Return the folder of the network that gave the features `key`, if all is set to train it.
 
     Raises
     ------
     ImageherdError
-        If it is not TEMI's, or the network is none of one's own.
+        If the network is none of one's own, or the result's folder holds something.
     """
-    if clustering.config["method"] != "temi":
-        raise ImageherdError(
-            f"Only TEMI trains network and head together; {clustering.name!r} is by "
-            f"{clustering.config['method']}."
-        )
-    key = clustering.config["features"]
     backbone = read_project(herd.path)["backbones"].get(key, key)
-    folder = own_folder(backbone)
-    if folder is None:
+    start = own_folder(backbone)
+    if start is None:
         raise ImageherdError(
             f"{backbone} is no network of yours, so it stays frozen; make one with `imageherd "
             "pretrain`, and embed the images with it."
         )
-    head = versions_of(herd.path, clustering.name).head(clustering.version)
-    assert isinstance(head, TEMI)
-    return folder, head
+    if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - {WORK}):
+        raise ImageherdError(f"{folder} is there already; name another place for the network.")
+    return start
+
+
+def _digest(head: TEMI) -> str:
+    digest = hashlib.sha256()
+    for tensor in head.network_.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _kept(herd: Herd, before: Clustering, head: TEMI, settings: dict[str, Any]) -> Clustering:
     data = herd.features()
     graph = herd.neighbors(data)
     config = {
-        **{"features": data.key, "keep_duplicates": True, "reject": 0.0, **naming_of(data)},
+        **{"features": data.key, "keep_duplicates": True, "reject": 0.0},
         **{name: before.config[name] for name in ("method", "params")},
         "joint": settings,
     }
