@@ -329,8 +329,9 @@ def test_a_method_that_counts_itself_is_not_told_and_nothing_else_counts(herd, m
         herd.cluster("hdbscan", n_clusters=7, name="dense")
 
 
-def test_scp_trains_on_the_views_that_are_there_and_says_so(herd, photos, tmp_path):
-    few = {"epochs": 2, "min_steps": 4, "n_clusters": 3}
+def test_scp_trains_on_the_views_that_are_there_and_says_so(herd, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("imageherd.heads.scp.WARM_STEPS", 2)
+    few = {"epochs": 1, "min_steps": 2, "batch_size": 12, "n_clusters": 3}
     with pytest.raises(ImageherdError, match=r"scp cannot train on views: not every image has"):
         herd.cluster("scp", views=True, **few)
     assert "views" not in herd.cluster("scp", **few).config
@@ -344,12 +345,12 @@ def test_scp_trains_on_the_views_that_are_there_and_says_so(herd, photos, tmp_pa
     assert found.config["views"] == herd.clustering().config["views"] == 2
     kept = found.quality.duplicate_of < 0
     X = herd.features().X[kept]
-    alone = HEADS["scp"](n_clusters=3, device="auto", epochs=2, min_steps=4, random_state=0)
+    alone = HEADS["scp"](random_state=0, **few)
     alone.fit(X, views=views[kept]).save(tmp_path / "alone")
     written = herd.path / "clusterings" / "default" / found.version / "head.safetensors"
     assert written.read_bytes() == (tmp_path / "alone" / "head.safetensors").read_bytes()
     assert "views" not in herd.cluster("scp", views=False, **few).config
-    assert herd.cluster("lsdc", views=True, name="lsdc", **few).config["views"] == 2
+    assert herd.cluster("lsdc", 3, views=True, epochs=1, min_steps=2).config["views"] == 2
     with pytest.raises(ImageherdError, match=r"kmeans does not train on views; these do: scp, "):
         herd.cluster("kmeans", 3, views=True)
     # An image that came without views: they are not used, which is no secret.

@@ -334,6 +334,31 @@ def test_clusters_that_stayed_empty_are_mentioned(run, made):
     assert "5 clusters were to be made; 3 clusters stayed empty." in result.stderr
 
 
+def test_views_are_asked_for_and_told(run, made, photos, monkeypatch):
+    embed = type(made).embed
+
+    def with_views(source, **options):
+        return replace(embed(made, source, **options), n_views=12)
+
+    monkeypatch.setattr(made, "embed", with_views)
+    result = run("embed", photos, "--views", 2)
+    assert "12 views made now, 2 an image.\n" in result.stdout
+    assert "about 6 min" in result.stdout
+    assert made.calls[-1][2]["views"] == 2
+    assert (
+        json.loads(run("embed", photos, "--views", 2, "--json").stdout)["images"]["n_views"] == 12
+    )
+    assert run("embed", photos, "--views", -1).exit_code == 2
+    for option, expected in (((), None), (("--views",), True), (("--no-views",), False)):
+        assert run("cluster", made.path, "--method", "scp", *option).exit_code == 0
+        assert made.calls[-1][2].get("views") is expected
+    clustering = made.clustering()
+    clustering.config["views"] = 4
+    monkeypatch.setattr(made, "cluster", lambda *a, **k: clustering)
+    out = run("cluster", made.path).stdout
+    assert "Trained on 4 augmented views of each image.\n" in out
+
+
 def test_json_counts_the_copies(run, made, monkeypatch):
     told = json.loads(run("cluster", made.path, "--json").stdout)
     assert told["clustering"]["n_duplicates"] is None
