@@ -135,3 +135,18 @@ def test_a_tokenizer_that_is_neither_here_nor_to_be_had_is_one_sentence(tmp_path
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ImageherdError, match="tokenizer of someone/tiny is not on this machine"):
         text_features("someone/tiny", ["a cat"], device="cpu")
+
+
+def test_texts_are_compared_with_the_pooled_output_only(tmp_path):
+    folder = save_clip(tmp_path)
+    with pytest.raises(ImageherdError, match=r"gives its cls output.*with the pooled one only"):
+        encode_texts(load_backbone(str(folder), device="cpu", output="cls"), TEXTS)
+
+
+def test_texts_beside_images_that_onnx_runtime_embedded(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEHERD_CACHE", str(tmp_path / "cache"))
+    folder = save_clip(tmp_path)
+    exported = load_backbone(str(folder), device="cpu", runtime="onnx")
+    found = encode_texts(exported, TEXTS)
+    assert np.array_equal(found, text_features(str(folder), TEXTS, device="cpu"))
+    assert text_identity(exported) == text_identity(load_backbone(str(folder), device="cpu"))
