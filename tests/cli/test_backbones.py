@@ -11,6 +11,7 @@ from imageherd.backbones.presets import PRESETS
 @pytest.fixture(autouse=True)
 def _nothing_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEHERD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("IMAGEHERD_NETWORKS", str(tmp_path / "networks"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
@@ -36,6 +37,14 @@ def test_one_is_told_with_its_sources(run):
     assert "facebook/dinov2-base/blob/main/preprocessor_config.json" in dinov2
     assert "768 numbers, output cls" in dinov2
     assert "access" not in dinov2
+
+
+def test_networks_of_ones_own_are_listed(run, tmp_path, monkeypatch):
+    (tmp_path / "networks").mkdir()
+    monkeypatch.setattr("imageherd.backbones.own.own_names", lambda: ["holiday"])
+    line = next(x for x in run("backbones").stdout.splitlines() if x.startswith("holiday"))
+    assert line.split()[1:] == ["yes", "yours"]
+    assert "of your own" in run("backbones", "holiday").stdout
 
 
 def test_json_has_every_fact(run):

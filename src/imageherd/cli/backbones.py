@@ -48,7 +48,7 @@ def backbones(
         from imageherd.backbones.bundled import BUNDLED_NAME
         from imageherd.backbones.presets import PRESETS
 
-        known = [BUNDLED_NAME, *PRESETS]
+        known = [BUNDLED_NAME, *_own(), *PRESETS]
         wanted = names or []
         if measure:
             _measure(screen, wanted or [name for name in known if _here(name)], device)
@@ -57,7 +57,12 @@ def backbones(
         facts = [_facts(name) for name in wanted or known]
         if wanted and not measure:
             for fact in facts:
-                _tell(screen, fact)
+                if "family" in fact:
+                    _tell(screen, fact)
+                else:
+                    screen.line(
+                        f"{fact['name']}: a network of your own, made by imageherd pretrain"
+                    )
         else:
             _table(screen, facts)
         screen.result({"backbones": facts})
@@ -72,6 +77,18 @@ def _measure(screen: Screen, names: list[str], device: str) -> None:
             speed = measure(name, device=device)
             advance(1)
             screen.remark(f"{name}: {_rate(speed)} images/s")
+
+
+def _own() -> list[str]:
+    """List the networks of `imageherd pretrain` that have a name."""
+    from imageherd.pretraining.places import networks_dir
+
+    if not networks_dir().is_dir():
+        return []
+    # Imports torch, which takes seconds.
+    from imageherd.backbones.own import own_names
+
+    return own_names()
 
 
 def _here(name: str) -> bool:
@@ -106,7 +123,7 @@ def _facts(name: str) -> dict[str, Any]:
         facts |= {"output": preset.output, "here": _here(name), "url": preset.url}
         facts |= {"config_url": preset.config_url}
     else:
-        return facts
+        return facts | ({"here": True, "licence": "yours"} if name in _own() else {})
     return facts | {"preprocessing": preparing.to_dict()}
 
 
