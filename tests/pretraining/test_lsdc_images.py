@@ -12,7 +12,7 @@ from imageherd.heads import lsdc_losses
 from imageherd.heads.base import CollapseWarning
 from imageherd.heads.loop import generator
 from imageherd.metrics import clustering_accuracy
-from imageherd.pretraining import loop
+from imageherd.pretraining import loop, lsdc_images
 from imageherd.pretraining.clusterer import make_classifier
 from imageherd.pretraining.composition import (
     compose,
@@ -299,11 +299,20 @@ def test_a_killed_run_goes_on_to_the_same_bytes(images, composition, tmp_path, m
 
     with pytest.raises(KilledError):
         fitted(pixels, composition=composition, epochs=3, folder=tmp_path, callback=kill)
-    seen = []
-    resumed = fitted(
-        pixels, composition=composition, epochs=3, folder=tmp_path, callback=seen.append
-    )
-    assert [entry["epoch"] for entry in seen] == [3]
+    # And once more, in the middle of the last epoch.
+    losses, steps = lsdc_images.clustering_loss, []
+
+    def kill_in_between(*arguments):
+        steps.append(1)
+        if len(steps) == 6:
+            raise KilledError
+        return losses(*arguments)
+
+    monkeypatch.setattr(lsdc_images, "clustering_loss", kill_in_between)
+    with pytest.raises(KilledError):
+        fitted(pixels, composition=composition, epochs=3, folder=tmp_path)
+    resumed = fitted(pixels, composition=composition, epochs=3, folder=tmp_path)
+    assert len(steps) == 180 // 16 + 1  # one epoch, and the step that was killed
     assert same(whole, resumed)
     assert whole.history_ == resumed.history_
 

@@ -282,6 +282,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         wanted = self.batch_size or min(max(256, 8 * self.n_clusters), 4096)
         length = plan(len(pixels), batch_size=wanted, epochs=self.epochs, min_steps=self.min_steps)
         usage = Usage(self.n_clusters, fabric.device)
+        counts = {f"usage_{name}": counted for name, counted in vars(usage).items()}
         run = Run(
             pixels.to(fabric.device),
             *(length.epochs, length.batch_size, seed, fabric, folder),
@@ -316,7 +317,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         self.history_ = train(
             step,
             run,
-            {"network": both, "optimizer": optimizer, **vars(usage)},
+            {"network": both, "optimizer": optimizer, **counts},
             network=both.network,
             description="Training LSD-C",
             advice=f"lower lr (now {self.lr:g})",
