@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save_file
 from sklearn.neighbors import NearestNeighbors
 
 from imageherd.errors import ImageherdError
-from imageherd.neighbors import NeighborGraph, exact, knn_graph, knn_query
+from imageherd.neighbors import NeighborGraph, exact, halves, knn_graph, knn_query
+from imageherd.neighbors.units import unit_rows
 from imageherd.progress import reporting
 from reference.neighbors import neighbors_by_full_sort, query_by_full_sort
 
@@ -69,6 +70,57 @@ def test_query_agrees_with_a_full_sort_of_exact_integers(X, data):
 def test_graph_agrees_with_a_full_sort_where_most_rows_are_never_candidates(k):
     X = make_features(700, 24)
     assert_same(knn_graph(X, k), *neighbors_by_full_sort(X, k))
+
+
+@pytest.fixture
+def halved(monkeypatch):
+    """Let candidates come from products in bfloat16, whatever the processor and the number."""
+    used = []
+    propose = halves.candidates
+    monkeypatch.setattr(halves, "candidates", lambda *a: used.append(a[2]) or propose(*a))
+    monkeypatch.setattr(exact, "_worth_halving", lambda bank: True)
+    monkeypatch.setattr(exact, "_ROWS_WORTH_PROGRESS", 0)
+    return used
+
+
+@given(X=tied_features | any_features, data=st.data())
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_products_in_bfloat16_change_no_bit(halved, X, data):
+    k = data.draw(st.integers(1, max(1, (len(X) - 1) // 4)))
+    assert_same(knn_graph(X, k, block_size=7), *neighbors_by_full_sort(X, k))
+
+
+@pytest.mark.parametrize(("k", "columns"), [(1, 65_536), (20, 65_536), (20, 130), (100, 300)])
+def test_most_rows_are_never_candidates_of_bfloat16(halved, monkeypatch, k, columns):
+    monkeypatch.setattr(halves, "_COLUMNS", columns)
+    X = make_features(900, 24)
+    # Near ties and repeats, which only exact products can tell apart.
+    X[300:420] = X[0] + 1e-3 * X[300:420]
+    X[500:560] = X[1]
+    assert_same(knn_graph(X, k, block_size=250), *neighbors_by_full_sort(X, k))
+    assert len(halved) >= 4
+    found = knn_query(X, X[290:310] + 0.01, k)
+    np.testing.assert_array_equal(found, query_by_full_sort(X, X[290:310] + 0.01, k))
+    assert halved[-1] is None
+
+
+def test_no_product_in_bfloat16_is_farther_off_than_is_said():
+    X, Y = make_features(300, 200), make_features(40, 200, seed=1)
+    X[:40] = Y + 0.1 * X[:40]
+    cpu = torch.device("cpu")
+    bank, rows = unit_rows(X, "X", cpu), unit_rows(Y, "Y", cpu)
+    cosines = rows.vectors.double() @ bank.vectors.double().T
+    ids, counts, missed = halves.candidates(halves.halves(bank), halves.halves(rows), None, 10, 30)
+    others = cosines.scatter(1, ids, -1)
+    assert (others.amax(1) <= missed).all()
+    assert (missed - cosines.gather(1, ids)[:, -1]).max() < 0.02
+    best = cosines.topk(10).indices
+    for row in range(40):
+        assert set(best[row].tolist()) <= set(ids[row, : counts[row]].tolist())
 
 
 def test_similarities_are_cosines():

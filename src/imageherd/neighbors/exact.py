@@ -1,13 +1,15 @@
 """Exact nearest neighbours.
 
-The fast float32 product only proposes candidates. Their similarities are then computed exactly (see
-`imageherd.neighbors.units`), and a row whose candidates might have missed one, by the error bound
-of the float32 product, is compared exactly with all rows.
+Fast products, in bfloat16 (see `imageherd.neighbors.halves`) or float32, only propose candidates.
+Their similarities are then computed exactly (see `imageherd.neighbors.units`), and a row whose
+candidates might have missed one, by the products' error bound, is compared again with all rows: by
+float32 after bfloat16, exactly after float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -15,8 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from imageherd.neighbors import halves
 from imageherd.neighbors.graph import NeighborGraph, check_k
-from imageherd.neighbors.units import Rows, Unit, as_source, compute_device, unit_rows
+from imageherd.neighbors.units import (
+    MOST_IN_MEMORY,
+    Rows,
+    Unit,
+    as_source,
+    compute_device,
+    unit_rows,
+)
 from imageherd.progress import progress
 
 _FLOAT32_UNIT = 2.0**-24
@@ -148,32 +158,60 @@ def search(
     large = n_rows >= _ROWS_WORTH_PROGRESS
     reported = progress("Finding neighbours", n_rows) if large else nullcontext(lambda _: None)
     with torch.inference_mode(), full_float32(), reported as advance:
+        halved = halves.halves(bank) if large and _worth_halving(bank) else None
         for start in range(0, n_rows, block_size):
             stop = min(start + block_size, n_rows)
             at = slice(start, stop)
             left_out = own and own(torch.arange(start, stop, device=bank.vectors.device))
-            found, similar = unpack(nearest(bank, rows(at), left_out, k))
+            found, similar = unpack(nearest(bank, rows(at), left_out, k, halved))
             ids[at], similarities[at] = found.cpu().numpy(), similar.cpu().numpy()
             advance(stop - start)
     return ids, similarities
 
 
-def nearest(bank: Unit, rows: Unit, own: torch.Tensor | None, k: int) -> torch.Tensor:
-    """Keys of the k nearest of each row, best first; `own` are the rows' numbers to leave out."""
-    n, d = bank.vectors.shape
-    available = n if own is None else n - 1
-    n_candidates = min(k + _SPARE_CANDIDATES, available)
-    proposed, candidates = _propose(bank, rows, own, n_candidates)
-    keys = pack(exact_similarities(bank, rows, candidates), candidates).topk(k).values
-    if n_candidates < available:
+def nearest(
+    bank: Unit, rows: Unit, own: torch.Tensor | None, k: int, halved: halves.Halves | None = None
+) -> torch.Tensor:
+    """Return keys of the k nearest of each row, best first.
+
+    Parameters
+    ----------
+    bank, rows : Unit
+        What to search, and what to look for.
+    own : Tensor of int64, optional
+        Numbers in `bank` of the rows, to be left out.
+    k : int
+        How many.
+    halved : Halves, optional
+        The bank's, to propose by.
+    """
+    available = len(bank.vectors) - (own is not None)
+    if halved is None or available < 4 * k:
+        n_candidates = min(k + _SPARE_CANDIDATES, available)
+        proposed, ids = _propose(bank, rows, own, n_candidates)
+        keys = pack(exact_similarities(bank, rows, ids), ids).topk(k).values
+        if n_candidates == available:
+            return keys
         # What was not proposed is at most this similar; γ_d bounds a float32 sum in any order,
         # √d and the constant the lengths' distance from 1 and the rounding to float32.
+        d = bank.vectors.shape[1]
         missed = proposed[:, -1].double() + _FLOAT32_UNIT * (1.01 * d + d**0.5 + 8)
-        doubtful = (unpack(keys)[1][:, -1].double() <= missed).nonzero()[:, 0]
-        if len(doubtful):
-            some = rows.at(doubtful)
-            keys[doubtful] = _nearest_exactly(bank, some, None if own is None else own[doubtful], k)
+        again = _nearest_exactly
+    else:
+        ids, counts, missed = halves.candidates(
+            halved, halves.halves(rows), own, k, 2 * k + 2 * _SPARE_CANDIDATES
+        )
+        keys = pack(exact_similarities(bank, rows, ids, counts), ids).topk(k).values
+        again = nearest
+    doubtful = (unpack(keys)[1][:, -1].double() <= missed).nonzero()[:, 0]
+    if len(doubtful):
+        keys[doubtful] = again(bank, rows.at(doubtful), None if own is None else own[doubtful], k)
     return keys
+
+
+def _worth_halving(bank: Unit) -> bool:
+    on_cpu = bank.vectors.device.type == "cpu"
+    return on_cpu and bank.vectors.nbytes <= 2 * MOST_IN_MEMORY and halves.are_quick()
 
 
 def _propose(
@@ -204,23 +242,44 @@ def float32_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return a @ b.T
 
 
-def exact_similarities(bank: Unit, rows: Unit, candidates: torch.Tensor) -> torch.Tensor:
-    """Return the cosine, in float64, of every row with each of its candidates in `bank`."""
-    on_cpu = candidates.device.type == "cpu"
-    products = (_products_by_row if on_cpu else _products_by_batch)(bank, rows, candidates)
-    squares = rows.squares[:, None] * bank.squares[candidates]
-    return products / squares.sqrt()
+def exact_similarities(
+    bank: Unit, rows: Unit, candidates: torch.Tensor, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the cosine, in float64, of every row with each of its candidates in `bank`.
+
+    Where `counts` says how many of a row's candidates are wanted, -inf stands for the others.
+    """
+    if candidates.device.type != "cpu":
+        products = _products_by_batch(bank, rows, candidates)
+    else:
+        products = _products_by_row(bank, rows, candidates, counts)
+    cosines = products / (rows.squares[:, None] * bank.squares[candidates]).sqrt()
+    if counts is not None:
+        wanted = torch.arange(candidates.shape[1], device=candidates.device) < counts[:, None]
+        cosines.masked_fill_(~wanted, -torch.inf)
+    return cosines
 
 
-def _products_by_row(bank: Unit, rows: Unit, candidates: torch.Tensor) -> torch.Tensor:
-    # One thread, its rows in the core's own cache: no slower than batches by several threads, which
-    # wait for each other a thousand times, on a busy machine for long.
+def _products_by_row(
+    bank: Unit, rows: Unit, candidates: torch.Tensor, counts: torch.Tensor | None
+) -> torch.Tensor:
+    # One thread a part, its rows in the core's own cache: threads that share a batch wait for each
+    # other a thousand times, on a busy machine for long.
     vectors, ids = bank.vectors.numpy(), candidates.numpy()
-    products = np.empty(ids.shape)
-    others = np.empty((ids.shape[1], vectors.shape[1]))
-    for row, own in enumerate(rows.vectors.numpy().astype(np.float64)):
-        others[...] = vectors[ids[row]]
-        np.matmul(others, own, out=products[row])
+    products = np.zeros(ids.shape)
+    wanted = np.full(len(ids), ids.shape[1]) if counts is None else counts.numpy()
+    queries = rows.vectors.numpy().astype(np.float64)
+
+    def fill(part: NDArray[np.int64]) -> None:
+        others = np.empty((ids.shape[1], vectors.shape[1]))
+        for row in part:
+            count = wanted[row]
+            others[:count] = vectors[ids[row, :count]]
+            np.matmul(others[:count], queries[row], out=products[row, :count])
+
+    parts = np.array_split(np.arange(len(ids)), torch.get_num_threads())
+    with ThreadPoolExecutor(len(parts)) as threads:
+        list(threads.map(fill, parts))
     return torch.from_numpy(products)
 
 
