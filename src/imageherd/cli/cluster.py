@@ -189,9 +189,9 @@ def say_why(screen: Screen, clustering: Clustering) -> None:
 
 def of_copies(clustering: Clustering) -> str:
     """Say how many images were fitted through another one; empty if none was."""
-    n_copies = tables.n_duplicates(clustering)
+    n, n_copies = len(clustering.rows), tables.n_duplicates(clustering)
     return (
-        f"{counted(len(clustering.rows), 'image')}, {n_copies:,} of them copies or near-copies of "
+        f"{counted(n, tables.noun(clustering))}, {n_copies:,} of them copies or near-copies of "
         "others (fitted once each)."
         if n_copies
         else ""

@@ -63,7 +63,7 @@ def merge(
         new = kept.merge(n_clusters, name=name, to=to)
         came_from, names = origins(old, new), old.names()
         screen.table(
-            ("uid", "cluster", "images", "of all", "from"),
+            ("uid", "cluster", f"{tables.noun(new)}s", "of all", "from"),
             (
                 (
                     c.uid,

@@ -163,7 +163,7 @@ def _check(clip: str | None, asked: dict[str, Any], anew: bool) -> None:
 
 def _table(screen: Screen, clustering: Clustering) -> None:
     screen.table(
-        ("uid", "name", "images", "share", "lift", "runner-up"),
+        ("uid", "name", f"{tables.noun(clustering)}s", "share", "lift", "runner-up"),
         (
             (
                 c.uid,

@@ -90,7 +90,7 @@ def sort(
             screen.remark(_forecast(seconds, n_found))
         summary = kept.embed(found, moved_from=moved_from, **how)
         if not seconds:
-            screen.remark(tables.embed_line(summary))
+            screen.remark(tables.embed_line(summary, found.uri))
         bad = tables.unreadable(kept.items())
         if summary.n_unreadable == summary.n_images:
             tables.unreadable_lines(screen, bad)

@@ -30,9 +30,9 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
     more : str
         The command that prints all clusters, named where there are too many for a table.
     """
-    n, noun = len(clustering.rows), _noun(clustering)
+    n, what = len(clustering.rows), noun(clustering)
     screen.table(
-        ("cluster", f"{noun}s", "of all", "confidence"),
+        ("cluster", f"{what}s", "of all", "confidence"),
         (
             (c.name, f"{c.size:,}", f"{c.size / n:.1%}", f"{c.confidence:.2f}")
             for c in clustering.clusters[:MOST_ROWS]
@@ -41,7 +41,7 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
     )
     rest = clustering.clusters[MOST_ROWS:]
     if rest:
-        images = counted(sum(c.size for c in rest), noun)
+        images = counted(sum(c.size for c in rest), what)
         screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
     asked = clustering.config.get("params", {}).get("n_clusters", 0)
     if len(clustering.clusters) < asked and "parts" not in clustering.config:
@@ -52,10 +52,11 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
         )
     nowhere = int((clustering.uids < 0).sum())
     if nowhere:
-        screen.line(f"{counted(nowhere, noun)} fit nowhere.")
+        screen.line(f"{counted(nowhere, what)} fit nowhere.")
 
 
-def _noun(clustering: Clustering) -> str:
+def noun(clustering: Clustering) -> str:
+    """Return what the items of a clustering's herd are called: "image", or "text"."""
     from imageherd.project import read_project
     from imageherd.sources import noun_of
 
@@ -140,10 +141,10 @@ def unreadable_lines(screen: Screen, classes: list[tuple[str, list[str]]], uri: 
         return
     from imageherd.sources import noun_of
 
-    noun = noun_of([uri]).replace("image", "file")
+    what = noun_of([uri]).replace("image", "file")
     total = sum(len(paths) for _, paths in classes)
     screen.remark()
-    screen.remark(f"{counted(total, noun)} could not be read:", style="yellow")
+    screen.remark(f"{counted(total, what)} could not be read:", style="yellow")
     for reason, paths in classes:
         more = f" and {len(paths) - FEW:,} more" if len(paths) > FEW else ""
         screen.remark(f"  {len(paths):,}  {reason}: {', '.join(paths[:FEW])}{more}")
