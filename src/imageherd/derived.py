@@ -61,7 +61,10 @@ class Features:
 
     @cached_property
     def X(self) -> NDArray[np.float32]:  # noqa: N802
-        """The vectors, shape (n, d): read when first asked for, 4 n d bytes of memory."""
+        """The vectors, shape (n, d): read when first asked for.
+
+        4 n d bytes; of memory up to 1 GB, above it of a temporary file beside the shards.
+        """
         return self.store.read(self.rows)
 
     @cached_property

@@ -7,6 +7,8 @@ import torch
 from imageherd.errors import ImageherdError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GPU_SHARE = 0.8
+"""Of the free memory of a GPU, what features may take."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -40,3 +42,22 @@ def resolve_device(name: str = "auto") -> torch.device:
             "Use --device auto to take what is there."
         )
     return torch.device(name)
+
+
+def on_device(Z: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move features to a device.
+
+    Raises
+    ------
+    ImageherdError
+        If they take more than 0.8 of what is free on a GPU.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        if Z.nbytes > GPU_SHARE * free:
+            raise ImageherdError(
+                f"The features take {Z.nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the GPU "
+                "are free; fit a sample (--train-on), or train on the CPU (--device cpu), where "
+                "they may be larger than memory."
+            )
+    return Z.to(device)

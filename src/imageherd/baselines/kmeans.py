@@ -17,6 +17,7 @@ from imageherd.heads.base import Head
 from imageherd.heads.kmeans import kmeans
 from imageherd.heads.loop import Run
 from imageherd.heads.scaling import BLOCK_ROWS, padded_block
+from imageherd.memory import empty_array
 
 
 class Centers(nn.Module):
@@ -210,7 +211,10 @@ class SphericalKMeans(KMeans):
     """
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
-        U = nn.functional.normalize(Z)
+        U = torch.from_numpy(empty_array(tuple(Z.shape))).to(Z.device)
+        for start in range(0, len(Z), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            U[rows] = nn.functional.normalize(Z[rows])
         centers, inertia, rounds = kmeans(
             U,
             self.n_clusters,

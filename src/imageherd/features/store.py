@@ -17,6 +17,7 @@ import numpy as np
 from imageherd.errors import ImageherdError
 from imageherd.features.disk import read_beside_a_writer
 from imageherd.files import read_json
+from imageherd.memory import empty_array
 
 FORMAT_VERSION = 1
 SHARD_ROWS = 4096
@@ -83,7 +84,8 @@ class FeatureSet:
     def read(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the features of some rows.
 
-        A contiguous range inside one shard is a view of the file; anything else is copied.
+        A contiguous range inside one shard is a view of the file; anything else is copied, into a
+        temporary file where it takes more than 1 GB (`imageherd.memory.empty_array`).
 
         Parameters
         ----------
@@ -105,7 +107,7 @@ class FeatureSet:
         if contiguous and rows[0] // self._shard_rows == rows[-1] // self._shard_rows:
             index, start = divmod(int(rows[0]), self._shard_rows)
             return self._features[index][start : start + len(rows)]
-        out = np.empty((len(rows), self.dim), FEATURES_DTYPE)
+        out = empty_array((len(rows), self.dim), self.folder)
         self._gather(self._features, rows, out)
         return out
 

@@ -29,12 +29,14 @@ from imageherd.features.items import OK, Items
 from imageherd.features.prefetch import map_ahead
 from imageherd.features.store import (
     MANIFEST,
+    SHARD_ROWS,
     FeatureSet,
     present_mask,
     read_manifest,
 )
 from imageherd.features.writer import Writer
 from imageherd.images.decode import UnreadableImageError, decode
+from imageherd.memory import empty_array
 from imageherd.progress import progress
 
 if TYPE_CHECKING:
@@ -312,13 +314,15 @@ def view_sets(feature_set_folder: Path) -> list[FeatureSet]:
 def read_views(sets: list[FeatureSet], rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """Return the views of some rows, the first V that all of them have: (n, V, d); None if V is 0.
 
-    Takes 4 n V d bytes of memory.
+    Takes 4 n V d bytes; of memory up to 1 GB, above it of a temporary file.
     """
     lacking = (v for v, one in enumerate(sets) if not np.isin(rows, one.rows_present()).all())
     sets = sets[: next(lacking, len(sets))]
     if not sets:
         return None
-    found = np.empty((len(rows), len(sets), sets[0].dim), dtype=np.float32)
+    found = empty_array((len(rows), len(sets), sets[0].dim), sets[0].folder)
     for v, one in enumerate(sets):
-        found[:, v] = one.read(rows)
+        for start in range(0, len(rows), SHARD_ROWS):
+            some = slice(start, start + SHARD_ROWS)
+            found[some, v] = one.read(rows[some])
     return found

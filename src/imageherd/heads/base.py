@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from imageherd.device import resolve_device
+from imageherd.device import on_device, resolve_device
 from imageherd.heads.loop import Callback, Run
 from imageherd.heads.saving import load_saved, plain, save_head
 from imageherd.heads.scaling import (
@@ -55,7 +55,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
 
     - ``_fit(Z, neighbors, run)``: train on scaled features Z (n, d') on ``run.device`` and return
       the network, an ``nn.Module`` that takes rows of Z to logits (b, n_clusters), whose softmax
-      is `predict_proba`. `neighbors` is an int64 tensor (n, k) on the device, or None.
+      is `predict_proba`. `neighbors` is an int32 tensor (n, k) on the device, or None.
       Learned attributes end in an underscore.
     - ``_network(d, facts)``: the same network with any weights, for `load`; `facts` are the saved
       attributes.
@@ -114,7 +114,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         ----------
         X : array-like of shape (n, d)
             Features, finite; floating numbers of any size (anything else is converted to
-            float64). A memory map is read in blocks. Besides X there is one scaled float32 copy.
+            float64). A memory map is read in blocks. Besides X there is one scaled float32 copy,
+            above 1 GB in a temporary file: beside `checkpoint` if its folder is there.
         y : ignored
             As scikit-learn wants it.
         neighbors : NeighborGraph, optional
@@ -153,11 +154,12 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         self.scaler_ = fit_blocks(
             X, self.scaling, blocks=self.blocks, pca_variance=self.pca_variance
         )
-        Z = apply_scaler(self.scaler_, X).to(device)
         path = None if checkpoint is None else Path(checkpoint)
+        scratch = None if path is None else path.parent
+        Z = on_device(apply_scaler(self.scaler_, X, scratch), device)
         run = Run(seed, device, callback, path)
         if views is not None:
-            run.views = self._views(views, X).to(device)
+            run.views = on_device(self._views(views, X, scratch), device)
         if path is not None:
             run.identity = self._identity(Z, run)
         self.n_clusters_ = int(wanted)
@@ -248,7 +250,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         check_finite(checked, "X")
         return checked
 
-    def _views(self, views: ArrayLike, X: Features) -> Tensor:
+    def _views(self, views: ArrayLike, X: Features, scratch: Path | None) -> Tensor:
         if not self.uses_views:
             raise ValueError(f"{type(self).__name__} does not train on views; leave views out.")
         found = np.asanyarray(views)
@@ -259,7 +261,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             )
         flat = found.reshape(-1, X.shape[1])
         check_finite(flat, "views")
-        return apply_scaler(self.scaler_, flat).view(len(X), found.shape[1], -1)
+        return apply_scaler(self.scaler_, flat, scratch).view(len(X), found.shape[1], -1)
 
     def _ready(self, X: ArrayLike) -> tuple[Features, torch.device]:
         check_is_fitted(self, "network_")
@@ -283,7 +285,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
                 f"neighbors is a graph of {graph.ids.shape[0]} rows with {graph.ids.shape[1]} "
                 f"neighbours each; X has {n} rows and {k} neighbours are needed."
             )
-        return torch.from_numpy(graph.ids[:, :k].astype(np.int64)).to(device)
+        return torch.from_numpy(graph.ids[:, :k].astype(np.int32)).to(device)
 
     def _training_labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
         return self._labels(X, device)

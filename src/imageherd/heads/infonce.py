@@ -46,14 +46,14 @@ def walk(neighbors: Tensor, walk_steps: int) -> tuple[Tensor, Tensor]:
 
     Parameters
     ----------
-    neighbors : Tensor of shape (n, k), int64
+    neighbors : Tensor of shape (n, k), int32 or int64
         Neighbours of each row, itself not among them.
     walk_steps : int
         Steps after the first; 0 leaves the neighbours as they are, each with 1/k.
 
     Returns
     -------
-    ids : Tensor of shape (n, m), int64
+    ids : Tensor of shape (n, m), of the same type
         Rows reached; m = k (1 + walk_steps). Where fewer are, the row itself fills up.
     p : Tensor of shape (n, m), float32
         Their probabilities, adding to 1 by row; 0 where the row itself fills up.
@@ -68,8 +68,8 @@ def walk(neighbors: Tensor, walk_steps: int) -> tuple[Tensor, Tensor]:
     columns = neighbors.cpu().numpy()
     P = csr_array((np.full(n * k, 1 / k), columns.ravel(), np.arange(0, n * k + 1, k)), (n, n))
     m = k * (1 + walk_steps)
-    ids = np.repeat(np.arange(n)[:, None], m, axis=1)
-    p = np.zeros((n, m))
+    ids = np.repeat(np.arange(n, dtype=columns.dtype)[:, None], m, axis=1)
+    p = np.zeros((n, m), dtype=np.float32)
     for start in range(0, n, BLOCK_ROWS):
         reached = power = P[start : start + BLOCK_ROWS]
         for _ in range(walk_steps):
@@ -83,7 +83,7 @@ def walk(neighbors: Tensor, walk_steps: int) -> tuple[Tensor, Tensor]:
             most = np.argsort(-often, kind="stable")[:m]
             ids[start + i, : len(most)] = there[most]
             p[start + i, : len(most)] = often[most] / often[most].sum()
-    found = torch.from_numpy(ids), torch.from_numpy(p).float()
+    found = torch.from_numpy(ids), torch.from_numpy(p)
     return found[0].to(neighbors.device), found[1].to(neighbors.device)
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from imageherd.memory import empty_array
 
 Features: TypeAlias = NDArray[np.floating[Any]]
 Scaling = Literal["none", "l2", "standard", "pca"]
@@ -170,18 +173,19 @@ def fit_scaler(X: Features, kind: str, *, pca_variance: float = 0.8) -> Scaler:
     return _principal_components(mean, covariance, pca_variance)
 
 
-def apply_scaler(scaler: Scaler | BlockScaler, X: Features) -> Tensor:
+def apply_scaler(scaler: Scaler | BlockScaler, X: Features, scratch: Path | None = None) -> Tensor:
     """Scale the whole of X into one float32 tensor (n, n_outputs) on the CPU.
 
-    Shares memory with X where nothing changes ("none" on writable in-memory float32): the heads
-    only read it.
+    Shares memory with X where nothing changes ("none" on writable float32, in memory or mapped as
+    `Features.X` of a herd is): the heads only read it. Else above 1 GB it lies in a temporary file,
+    in the folder `scratch`; see `imageherd.memory.empty_array`.
     """
     plain = isinstance(X, np.ndarray) and not isinstance(X, np.memmap)
     parts = parts_of(scaler) if isinstance(scaler, BlockScaler) else [scaler]
     as_it_is = plain and all(part.kind == "none" for part in parts)
     if as_it_is and X.dtype == np.float32 and X.flags.writeable:
         return torch.from_numpy(np.ascontiguousarray(X))
-    out = torch.empty((len(X), scaler.n_outputs))
+    out = torch.from_numpy(empty_array((len(X), scaler.n_outputs), scratch))
     for start in range(0, len(X), BLOCK_ROWS):
         rows = slice(start, min(start + BLOCK_ROWS, len(X)))
         out[rows] = scaler(padded_block(X, start))[: rows.stop - rows.start]

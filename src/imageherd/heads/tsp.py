@@ -71,7 +71,7 @@ def neighbor_probabilities(Z: Tensor, neighbors: Tensor) -> Tensor:
     ----------
     Z : Tensor of shape (n, d)
         Features.
-    neighbors : Tensor of shape (n, k), int64
+    neighbors : Tensor of shape (n, k), int32 or int64
         Rows of each one's neighbours, in any order.
 
     Returns
