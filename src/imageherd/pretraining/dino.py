@@ -203,7 +203,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
 
     AdamW with weight decay from 0.04 to 0.4 along a cosine (none on biases and norms), gradients
     clipped to norm 3, the head's last layer fixed for the first epoch; a ViT student skips layers
-    for up to a tenth of the images.
+    for up to a tenth of the images. The centre starts at the first batch's mean.
 
     Parameters
     ----------
@@ -247,6 +247,9 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         large, small = (normalize(255 * torch.cat(some), run.pixels) for some in views)
         with torch.no_grad(), fabric.autocast():
             g_t = teacher(large).reshape(2, len(images), K)
+        if index == 0:
+            # From 0 it would take 20 steps to get there, with all answers alike until then.
+            center.copy_(_mean_over_devices(run, g_t.float().flatten(0, -2).mean(0)))
         p = teacher_probabilities(g_t, center, teacher_temperature(epoch, run.epochs))
         g_s = wrapped(large, small).reshape(2 + N_LOCAL, len(images), K)
         loss = dino_loss(g_s, p)
