@@ -66,7 +66,7 @@ FAMILIES = {
         transformers.CLIPImageProcessorPil,
         {"size": {"shortest_edge": SIDE}, "crop_size": SQUARE},
         (
-            "pooled",
+            "image_embedding",
             lambda model, x: model.visual_projection(model.vision_model(x).pooler_output),
         ),
     ),
@@ -75,7 +75,7 @@ FAMILIES = {
         siglip_config,
         transformers.SiglipImageProcessorPil,
         {"size": SQUARE},
-        ("pooled", lambda model, x: model.vision_model(x).pooler_output),
+        ("image_embedding", lambda model, x: model.vision_model(x).pooler_output),
     ),
     "convnext": (
         transformers.ConvNextModel,

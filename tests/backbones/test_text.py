@@ -139,7 +139,7 @@ def test_a_tokenizer_that_is_neither_here_nor_to_be_had_is_one_sentence(tmp_path
 
 def test_texts_are_compared_with_the_pooled_output_only(tmp_path):
     folder = save_clip(tmp_path)
-    with pytest.raises(ImageherdError, match=r"gives its cls output.*with the pooled one only"):
+    with pytest.raises(ImageherdError, match="another output than the one that texts"):
         encode_texts(load_backbone(str(folder), device="cpu", output="cls"), TEXTS)
 
 

@@ -13,7 +13,7 @@ import transformers
 
 from imageherd.backbones.base import files_sha256
 from imageherd.backbones.hub import find_model
-from imageherd.backbones.outputs import choose_output, see_all
+from imageherd.backbones.outputs import choose_output, identity_output, see_all
 from imageherd.backbones.preprocess import Mode, Preprocessing
 from imageherd.backbones.presets import Preset, preset_of
 from imageherd.backbones.processor_config import (
@@ -82,7 +82,7 @@ def load_huggingface(
         "model": place if found.revision else found.folder.resolve().name,
         "revision": found.revision,
         "weights": files_sha256(found.weights),
-        "output": output,
+        "output": identity_output(model, output),
     }
     return TorchBackbone(
         *(model.to(where).eval(), extract, preprocessing), name=name, facts=facts, place=place

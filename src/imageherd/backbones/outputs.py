@@ -37,6 +37,7 @@ POOLED = frozenset(
     | {"swin", "swinv2"}
 )
 
+IMAGE_EMBEDDING = "image_embedding"
 NO_POOLING = frozenset({"vit_mae", "vit_msn"})
 
 Extract = Callable[[torch.Tensor], torch.Tensor]
@@ -85,6 +86,17 @@ def choose_output(model: Any, output: str | None = None) -> tuple[str, Extract]:
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     return output, extract
+
+
+def identity_output(model: Any, output: str) -> str:
+    """Say what `output` is, for the identity of the features.
+
+    The pooled output of a model of images and texts is its "image_embedding": with no other can
+    texts be compared.
+    """
+    if hasattr(model, "get_image_features"):
+        return output.replace("pooled", IMAGE_EMBEDDING)
+    return output
 
 
 def vector(output: Any) -> torch.Tensor:

@@ -16,7 +16,7 @@ from imageherd.backbones import Backbone, load_backbone
 from imageherd.backbones.base import BATCH_SIZE, files_sha256
 from imageherd.backbones.hub import TIMEOUT_SECONDS, find_model
 from imageherd.backbones.huggingface import quiet
-from imageherd.backbones.outputs import vector
+from imageherd.backbones.outputs import IMAGE_EMBEDDING, vector
 from imageherd.backbones.spec import parse_spec
 from imageherd.backbones.torch_backbone import TorchBackbone
 from imageherd.errors import ImageherdError
@@ -121,10 +121,10 @@ def _two_sided(backbone: Backbone) -> TorchBackbone:
             f"{backbone.name} reads no texts; give a model of images and texts, such as "
             "clip-vit-b32 or siglip2-base, by name or folder."
         )
-    if backbone.identity["output"] != "pooled":
+    if backbone.identity["output"] != IMAGE_EMBEDDING:
         raise ImageherdError(
-            f"{backbone.name} gives its {backbone.identity['output']} output, and texts can be "
-            "compared with the pooled one only; embed with that."
+            f"{backbone.name} gives another output than the one that texts can be compared with, "
+            "pooled; embed with that."
         )
     return backbone
 
