@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,37 @@ def test_a_preset_that_is_not_here_offline_is_one_sentence(tmp_path):
     assert "granted" not in base
     assert "access must be granted at https://huggingface.co/facebook/dinov3-vitb16-" in gated
     assert "Did you mean dinov2-base?" in misspelt
+
+
+KEYS = """
+import sys, warnings
+from imageherd.backbones import load_backbone
+warnings.simplefilter("ignore")
+for name in sys.argv[1:]:
+    backbone = load_backbone(name, device="cpu")
+    print(backbone.name, backbone.identity["model"], backbone.key)
+"""
+
+
+def test_a_short_name_is_the_model_that_it_stands_for(tmp_path):
+    save_family(tmp_path / "model", "dinov2")
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub/models--facebook--dinov2-small"
+    shutil.copytree(tmp_path / "model", repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(revision)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", KEYS, "dinov2-small", "facebook/dinov2-small"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    short, full = (line.split() for line in done.stdout.splitlines())
+    assert (short[0], full[0]) == ("dinov2-small", "facebook/dinov2-small")
+    assert short[1:] == full[1:]
+    assert short[1] == "facebook/dinov2-small"
