@@ -7,10 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imageherd.clustering import NOWHERE, Clustering, extended, top_two
+from imageherd.clustering import (
+    BLOCK,
+    NOWHERE,
+    Clustering,
+    extended,
+    probabilities_of,
+    some_rows,
+    top_two,
+)
 from imageherd.errors import ImageherdError
 from imageherd.heads.base import Head
-from imageherd.neighbors import knn_query
+from imageherd.neighbors import Rows, knn_query
 from imageherd.quality import Quality, farther_out, votes
 
 N_NEIGHBORS = 10
@@ -91,14 +99,15 @@ def place(
     uids = second = parts = np.empty(0, dtype=np.int32)
     merged, quality = clustering.parts, None
     if new.any():
-        config, P = clustering.config, head.predict_proba(X[new])
+        config, fresh = clustering.config, some_rows(X, np.flatnonzero(new))
+        P = probabilities_of(head, fresh)
         uids, probability, second = top_two(P, config["uids"])
-        parts, _, _ = top_two(P, config.get("parts", config["uids"]))
-        known = X[inside]
+        parts = uids if merged is None else top_two(P, config["parts"])[0]
+        known = some_rows(X, np.flatnonzero(inside))
         k = min(N_NEIGHBORS, len(known))
-        nearest, similar = knn_query(known, X[new], k, device=device)
+        nearest, similar = knn_query(known, fresh, k, device=device)
         similarity = similar.mean(1)
-        equal = _equal(X[new], known, nearest)
+        equal = _equal(fresh, known, nearest)
         outlier = np.zeros(len(similarity), dtype=np.float32)
         if len(known) > 1:
             sample = np.linspace(0, len(known) - 1, min(len(known), SAMPLE)).astype(np.int64)
@@ -129,12 +138,14 @@ def place(
 
 
 def _equal(
-    X: NDArray[np.float32], known: NDArray[np.float32], nearest: NDArray[np.int32]
+    X: NDArray[np.float32] | Rows, known: NDArray[np.float32] | Rows, nearest: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Position in `known` of the first of the nearest that is equal to each of X; -1 if none is."""
     found = np.full(len(X), -1)
-    for i, near in enumerate(nearest):
-        same = near[(known[near] == X[i]).all(1)]
-        if len(same):
-            found[i] = same[0]
+    for start in range(0, len(X), BLOCK):
+        for i, row in enumerate(X[start : start + BLOCK], start):
+            near = nearest[i].astype(np.int64)
+            same = near[(known[near] == row).all(1)]
+            if len(same):
+                found[i] = same[0]
     return found

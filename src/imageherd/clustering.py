@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,15 @@ from scipy.sparse import csr_array
 
 from imageherd.errors import ImageherdError
 from imageherd.naming import ClusterName
+from imageherd.neighbors import Rows
 from imageherd.quality import Quality, joined
 
+if TYPE_CHECKING:
+    from imageherd.heads.base import Head
+
 NOWHERE = -1
+MOST_PROBABLE = -2
+"""In place of a column: the one that the head finds most probable."""
 N_MEDOIDS = 12
 BLOCK = 8192
 
@@ -118,8 +124,20 @@ class Clustering:
         return {NOWHERE: "fits nowhere"} | {c.uid: c.name for c in self.clusters}
 
 
+def some_rows(X: NDArray[np.float32], at: NDArray[np.int64]) -> NDArray[np.float32] | Rows:
+    """Return rows of X (n, d), ascending, without a copy of them: X itself where they are all."""
+    if len(at) == len(X):
+        return X
+    return Rows(lambda i: X[at[i]], (len(at), X.shape[1]))
+
+
+def probabilities_of(head: Head, X: NDArray[np.float32] | Rows) -> Rows:
+    """Return what a head says of the rows of X (n, d), (n, n_clusters): asked a block at a time."""
+    return Rows(lambda at: head.predict_proba(X[at]), (len(X), head.n_clusters_))
+
+
 def by_centrality(
-    X: NDArray[np.float32], labels: NDArray[np.int64], n_clusters: int
+    X: NDArray[np.float32] | Rows, labels: NDArray[np.int64], n_clusters: int
 ) -> list[NDArray[np.int64]]:
     """Order the members of each cluster by their mean cosine similarity to all its members.
 
@@ -128,7 +146,7 @@ def by_centrality(
 
     Parameters
     ----------
-    X : ndarray, shape (n, d)
+    X : ndarray or Rows, shape (n, d)
         Features.
     labels : ndarray of int, shape (n,)
         Cluster numbers from 0 to n_clusters - 1.
@@ -152,7 +170,7 @@ def by_centrality(
 
 
 def direction_sums(
-    X: NDArray[np.float32], labels: NDArray[np.int64], n_clusters: int
+    X: NDArray[np.float32] | Rows, labels: NDArray[np.int64], n_clusters: int
 ) -> NDArray[np.float64]:
     """Add up the members of each cluster, scaled to length 1: shape (n_clusters, d)."""
     sums = np.zeros((n_clusters, X.shape[1]))
@@ -163,7 +181,9 @@ def direction_sums(
     return sums
 
 
-def _normalised_blocks(X: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _normalised_blocks(
+    X: NDArray[np.float32] | Rows,
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
     for start in range(0, len(X), BLOCK):
         block = np.asarray(X[start : start + BLOCK], dtype=np.float64)
         norms = np.linalg.norm(block, axis=1, keepdims=True)
@@ -215,7 +235,7 @@ def by_cluster(probabilities: NDArray[np.float32], uids: list[int]) -> NDArray[n
 
 
 def top_two(
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.float32] | Rows,
     uids: list[int],
     labels: NDArray[np.integer[Any]] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
@@ -227,13 +247,14 @@ def top_two(
 
     Parameters
     ----------
-    probabilities : ndarray, shape (n, n_columns)
-        From a head.
+    probabilities : ndarray or Rows, shape (n, n_columns)
+        From a head; each row is looked at once.
     uids : list of int
         Cluster of each column.
     labels : ndarray of int, shape (n,), optional
-        Column each image is put in, -1 for none; by default the most probable one. An image in
-        none gets -1 and the probability of the best column's cluster.
+        Column each image is put in, -1 for none, -2 (`MOST_PROBABLE`) for the most probable one,
+        which is the default. An image in none gets -1 and the probability of the best column's
+        cluster.
     """
     clusters = np.array(list(dict.fromkeys(uids)), dtype=np.int32)
     place = {uid: c for c, uid in enumerate(clusters.tolist())}
@@ -253,14 +274,14 @@ def top_two(
         second[rows] = block.argmax(1)
     found = clusters[first]
     if labels is not None:
-        found[labels < 0] = NOWHERE
+        found[labels == NOWHERE] = NOWHERE
     return found, best, clusters[second]
 
 
 def describe(
     rows: NDArray[np.int64],
     X: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.float32] | Rows,
     labels: NDArray[np.integer[Any]] | None = None,
     *,
     name: str,
@@ -275,10 +296,10 @@ def describe(
         Rows of the images.
     X : ndarray, shape (n, d)
         Their features.
-    probabilities : ndarray, shape (n, n_clusters)
+    probabilities : ndarray or Rows, shape (n, n_clusters)
         From the head; a column that wins no image gives no cluster.
     labels : ndarray of int, shape (n,), optional
-        The column each image is in, -1 for none; by default the most probable one.
+        The column each image is in, as in `top_two`.
     name : str
         Of the clustering.
     config : dict
@@ -287,15 +308,17 @@ def describe(
         The version before, whose uids are kept where the clusters are the same.
     """
     n_clusters = probabilities.shape[1]
-    if labels is None:
-        labels = probabilities.argmax(1)
+    every = list(range(n_clusters))
+    labels, probability, second = top_two(probabilities, every, labels)
     placed = np.flatnonzero(labels >= 0)
     sizes = np.bincount(labels[placed], minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(n_clusters)
     ranked = match_uids(rank[labels[placed]], rows[placed], n_clusters, previous)
     columns = [ranked[r] for r in rank]
-    uids, probability, second = top_two(probabilities, columns, labels)
+    of_column = np.array(columns, dtype=np.int32)
+    uids = np.where(labels < 0, np.int32(NOWHERE), of_column[labels])
+    second = of_column[second]
     clusters = clusters_of(rows, X, uids, probability)
     floor = previous.config["next_uid"] if previous else 1
     config = config | {"uids": columns, "next_uid": max(floor, max(columns) + 1)}
@@ -314,7 +337,7 @@ def clusters_of(
     """
     placed = np.flatnonzero(uids != NOWHERE)
     known, labels = np.unique(uids[placed], return_inverse=True)
-    central = by_centrality(X if len(placed) == len(X) else X[placed], labels, len(known))
+    central = by_centrality(some_rows(X, placed), labels, len(known))
     found = []
     for uid, order in zip(known.tolist(), central, strict=True):
         members = placed[order]

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd.clustering import some_rows
 from imageherd.neighbors import NeighborGraph, knn_query
 
 SECONDS = 3.0
@@ -136,7 +137,7 @@ def graph_among(
     similarities = np.take_along_axis(similarities, order, axis=1)
     short = np.flatnonzero(there.sum(1) < k)
     if len(short):
-        fresh, similar = knn_query(X[kept], X[kept[short]], k + 1, device=device)
+        fresh, similar = knn_query(some_rows(X, kept), X[kept[short]], k + 1, device=device)
         own = fresh == short[:, None]
         # Where many are equal the row itself may be beyond the last.
         own[~own.any(1), -1] = True
@@ -150,11 +151,11 @@ def graph_among(
 
 def _first_equal(X: NDArray[np.float32]) -> NDArray[np.int64]:
     """Position of the first row that is equal to each."""
-    seen: dict[bytes, int] = {}
-    first = np.empty(len(X), dtype=np.int64)
+    digests = np.empty(len(X), dtype="S16")
     for i, row in enumerate(X):
-        first[i] = seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), i)
-    return first
+        digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+    _, first, which = np.unique(digests, return_index=True, return_inverse=True)
+    return first[which]
 
 
 def _near_copies(

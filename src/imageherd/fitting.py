@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imageherd.choosing import decide, stand_in
-from imageherd.clustering import Clustering, describe, with_names
+from imageherd.clustering import (
+    BLOCK,
+    MOST_PROBABLE,
+    NOWHERE,
+    Clustering,
+    describe,
+    probabilities_of,
+    with_names,
+)
 from imageherd.counting import Count
 from imageherd.derived import N_NEIGHBORS, Features, naming_of, rows_digest, voted_names
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
@@ -24,7 +32,7 @@ from imageherd.heads import HEADS
 from imageherd.heads.base import Head
 from imageherd.heads.make import make_head
 from imageherd.merging import with_dendrogram
-from imageherd.neighbors import NeighborGraph
+from imageherd.neighbors import NeighborGraph, Rows
 from imageherd.quality import judge, set_aside
 from imageherd.versions import Versions
 
@@ -163,11 +171,11 @@ def fit(
     kept = np.arange(n) if fitted is data else np.flatnonzero(copy_of < 0)
     among = _graph_for(head, graph, kept, data, params["device"])
     head.fit(fitted.X, neighbors=among, views=views, checkpoint=herd / "checkpoints" / run)
-    P = head.predict_proba(data.X)
-    labels = head.labels_ if fitted is data else _labels_of_all(head, data.X, copy_of, P)
+    P = probabilities_of(head, data.X)
+    labels = head.labels_ if fitted is data else _labels_of_all(head, data.X, copy_of)
     if graph is not None and reject:
         labels = np.where(set_aside(graph, reject), np.int32(-1), labels)
-    if (labels < 0).all():
+    if (labels == NOWHERE).all():
         raise ImageherdError(
             f"{method} found no cluster: every image fits nowhere. Try other parameters, or "
             "another method."
@@ -183,7 +191,7 @@ def keep(
     versions: Versions,
     data: Features,
     head: Head,
-    P: NDArray[np.float32],
+    P: NDArray[np.float32] | Rows,
     labels: NDArray[np.integer[Any]],
     settings: dict[str, Any],
     graph: NeighborGraph | None,
@@ -197,10 +205,10 @@ def keep(
         As in `fit`.
     head : Head
         Fitted.
-    P : ndarray of float32, shape (n, n_clusters)
+    P : ndarray of float32 or Rows, shape (n, n_clusters)
         Its probabilities.
     labels : ndarray of int, shape (n,)
-        The column each image is in, -1 for none.
+        The column each image is in, as in `imageherd.clustering.top_two`.
     settings : dict
         To be kept beside the result.
     graph : NeighborGraph or None
@@ -282,16 +290,15 @@ def _graph_for(
 
 
 def _labels_of_all(
-    head: Head,
-    X: NDArray[np.float32],
-    copy_of: NDArray[np.int64],
-    P: NDArray[np.float32],
+    head: Head, X: NDArray[np.float32], copy_of: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Return the column of every image, fitted or not."""
+    """Return the column of every image, fitted or not, as far as the head need not be asked."""
     copies = np.flatnonzero(copy_of >= 0)
-    labels: NDArray[np.int32] = P.argmax(1).astype(np.int32)
+    labels = np.full(len(X), MOST_PROBABLE, dtype=np.int32)
     labels[copy_of < 0] = head.labels_
-    of = copy_of[copies]
-    same = (labels[of] < 0) | (X[copies] == X[of]).all(1)
-    labels[copies[same]] = labels[of[same]]
+    for start in range(0, len(copies), BLOCK):
+        some = copies[start : start + BLOCK]
+        of = copy_of[some]
+        same = (labels[of] < 0) | (X[some] == X[of]).all(1)
+        labels[some[same]] = labels[of[same]]
     return labels

@@ -15,6 +15,8 @@ from imageherd.clustering import (
     Clustering,
     clusters_of,
     direction_sums,
+    probabilities_of,
+    some_rows,
     top_two,
     with_names,
 )
@@ -95,7 +97,7 @@ def build(X: NDArray[np.float32], parts: NDArray[np.int32]) -> Dendrogram:
     uids, labels = np.unique(parts[placed], return_inverse=True)
     if len(uids) < 2:
         return Dendrogram(uids.tolist(), [], [])
-    sums = direction_sums(X if placed.all() else X[placed], labels, len(uids))
+    sums = direction_sums(some_rows(X, np.flatnonzero(placed)), labels, len(uids))
     # Rounded, so that the order in which images were added up decides nothing.
     means = np.round(sums / np.bincount(labels)[:, None], 9)
     steps = linkage(means, "ward")
@@ -169,9 +171,8 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
             becomes |= dict.fromkeys(joined, tree.first_uid + group - len(tree.uids))
     parts = clustering.uids if clustering.parts is None else clustering.parts
     columns = [becomes[uid] for uid in fitted]
-    uids, probability, second = top_two(
-        versions.head(clustering.version).predict_proba(data.X), columns, _places(fitted, parts)
-    )
+    P = probabilities_of(versions.head(clustering.version), data.X)
+    uids, probability, second = top_two(P, columns, _places(fitted, parts))
     config = config | {"uids": columns, "dendrogram": asdict(tree)}
     config.pop("parts", None)
     is_merged = columns != fitted
