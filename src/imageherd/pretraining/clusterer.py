@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from imageherd.errors import ImageherdError
 from imageherd.heads.trained import classifier_of
 from imageherd.heads.trunk import linear_layers
-from imageherd.pretraining.networks import Network
+from imageherd.pretraining.networks import Network, network_from_settings, network_settings
 
 LAST_BLOCK = "block4"
 
@@ -47,13 +47,13 @@ def freeze_first_blocks(network: Network) -> None:
         part.requires_grad_(name == LAST_BLOCK)
 
 
-def restart_last_block(network: Network, draws: torch.Generator) -> None:
-    """Draw the weights of a network's last block anew, as He et al. (2015)."""
-    for module in network.get_submodule(LAST_BLOCK).modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=draws)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+def restart_last_block(network: Network, seed: int) -> None:
+    """Give a network's last block the weights that a new network of `seed` begins with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        new = network_from_settings(network_settings(network))
+    last = network.get_submodule(LAST_BLOCK)
+    last.load_state_dict(new.get_submodule(LAST_BLOCK).state_dict())
 
 
 def make_classifier(

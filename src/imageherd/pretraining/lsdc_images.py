@@ -236,11 +236,12 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         if len(pixels) < max(LEAST_IMAGES, self.n_clusters):
             raise ValueError(f"{len(pixels)} images are too few for {self.n_clusters} clusters.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        draws = generator(seed)
-        classifier = make_classifier(network.dim, self.n_clusters, self.classifier_layers, draws)
         freeze_first_blocks(network)
         if self.last_block == "fresh":
-            restart_last_block(network, draws)
+            restart_last_block(network, seed)
+        classifier = make_classifier(
+            network.dim, self.n_clusters, self.classifier_layers, generator(seed)
+        )
         both = Clusterer(network, classifier)
         self._train(pixels, both, seed, None if folder is None else Path(folder), callback)
         both.cpu().eval().requires_grad_(False)
