@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=0, help="only so many images, drawn; 0: all")
     parser.add_argument("--network", default="vgg4")
-    parser.add_argument("--rotnet-epochs", type=int, default=2)
+    parser.add_argument("--rotnet-epochs", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=0, help="of LSD-C; 0: the preset's 15")
     parser.add_argument("--last-block", default="fresh", help="kept, or fresh: drawn anew")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
