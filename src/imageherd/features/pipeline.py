@@ -8,8 +8,8 @@ depends on the rows alone, not on threads, timing or interruptions.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from imageherd.cores import usable_cores
 from imageherd.errors import ImageherdError
-from imageherd.features.batching import Batch
 from imageherd.features.items import DELETED, OK, PENDING, UNREADABLE, Items
 from imageherd.features.known import RowOfContent
-from imageherd.features.prefetch import map_ahead
-from imageherd.features.reading import Job, Read, read_image
+from imageherd.features.reading import Job, Read
 from imageherd.features.register import register
+from imageherd.features.task import Embedded, EmbedShard, Engine, Work, changed, here
 from imageherd.features.writer import Block, Writer
 from imageherd.progress import Advance, progress
 
@@ -38,9 +37,6 @@ CHANGED = "changed while it was being read; the next run takes it up"
 NOT_FINITE = "the backbone's features of it are not finite numbers"
 
 _FACTS = ("width", "height", "taken_at")
-
-# Preprocessed images that may wait for the model, in bytes: the bound on the pipeline's memory.
-_AHEAD_BYTES = 512 * 2**20
 
 
 @dataclass
@@ -85,6 +81,7 @@ def embed_source(
     feature_set_folder: Path | str,
     *,
     workers: int | None = None,
+    engine: Engine = here,
 ) -> EmbedSummary:
     """Bring the items of a source up to date and embed those that have no vector yet.
 
@@ -105,6 +102,8 @@ def embed_source(
         Where this backbone's shards go.
     workers : int, optional
         Threads that read and decode; by default one for each core this process may use.
+    engine : Engine, default=here
+        What runs the model: this process, or `imageherd.features.ray_engine.RayEngine`.
 
     Returns
     -------
@@ -116,29 +115,26 @@ def embed_source(
         If the disk is full, the folder holds other features, or a shard on disk is damaged.
     """
     started = time.perf_counter()
-    workers = workers or usable_cores()
-    registration = register(items, source, source_index, workers=workers)
+    registration = register(items, source, source_index, workers=workers or usable_cores())
     writer = Writer(Path(feature_set_folder), backbone, items.part_rows)
     summary = EmbedSummary(n_images=registration.n_images, n_deleted=registration.n_deleted)
-    run = _Run(items, source_index, backbone, writer, summary)
+    run = _Run(items, source_index, writer, summary)
     todo = run.todo(registration.retry)
     shards = [
         i for i, rows in enumerate(todo) if len(rows) or writer.rows_of(i) != run.shard_rows(i)
     ]
     total = sum(len(rows) for rows in todo)
-    image_bytes = 3 * 4 * backbone.preprocessing.size**2
-    # Two batches ahead: while the model has one, the next is complete and the one after begun.
-    ahead = max(workers + 1, min(2 * backbone.batch_size + workers, _AHEAD_BYTES // image_bytes))
 
-    def read(job: Job) -> Read:
-        return read_image(source, job, backbone, run.row_of_content)
+    def jobs() -> Iterator[list[Job]]:
+        return (run.jobs(i, todo[i].tolist()) for i in shards if len(todo[i]))
 
+    work = Work(source, backbone, run.row_of_content, jobs, workers)
     with (
         progress("Embedding", total, "images") as advance,
-        closing(map_ahead(read, run.jobs(shards, todo), workers=workers, ahead=ahead)) as results,
+        engine(work) if total else nullcontext(_nothing) as embed,
     ):
         for index in shards:
-            run.embed_shard(index, todo[index].tolist(), results, advance)
+            run.embed_shard(index, todo[index].tolist(), embed, advance)
     summary.reasons = run.reasons()
     summary.n_unreadable = len(summary.reasons)
     summary.seconds = time.perf_counter() - started
@@ -149,15 +145,10 @@ class _Run:
     """One run over one source: what is shared from shard to shard."""
 
     def __init__(
-        self,
-        items: Items,
-        source_index: int,
-        backbone: Backbone,
-        writer: Writer,
-        summary: EmbedSummary,
+        self, items: Items, source_index: int, writer: Writer, summary: EmbedSummary
     ) -> None:
         self.items, self.source_index = items, source_index
-        self.backbone, self.writer, self.summary = backbone, writer, summary
+        self.writer, self.summary = writer, summary
         self.failed: dict[int, str] = {}
         if len(writer.present) > items.n_rows:
             raise ImageherdError(
@@ -186,77 +177,66 @@ class _Run:
             for start in range(0, len(wanted), size)
         ]
 
-    def jobs(self, shards: list[int], todo: list[NDArray[np.int64]]) -> Iterator[Job]:
-        for index in shards:
-            part = self.items.part(index) if len(todo[index]) else []
-            first = index * self.items.part_rows
-            for row in todo[index].tolist():
-                item = part[row - first]
-                yield Job(row, item["key"], item["path"])
+    def jobs(self, index: int, rows: list[int]) -> list[Job]:
+        part = self.items.part(index)
+        items = (part[row - index * self.items.part_rows] for row in rows)
+        return [Job(i["row"], i["key"], i["path"], i["content_hash"]) for i in items]
 
-    def embed_shard(
-        self,
-        index: int,
-        rows: list[int],
-        results: Generator[Read, None, None],
-        advance: Advance,
-    ) -> None:
+    def embed_shard(self, index: int, rows: list[int], embed: EmbedShard, advance: Advance) -> None:
         block = self.writer.open_block(index, self.shard_rows(index))
-        batch = Batch(self.backbone, block)
-        copies: list[tuple[int, int]] = []
-        part = self.items.part(index) if rows else []
-        for row in rows:
-            item, result = part[row - block.first], next(results)
-            if not self._readable(item, result):
-                advance(1)
-                continue
-            assert result.content_hash is not None
-            original = self.row_of_content.setdefault(result.content_hash, row)
-            if original != row:
-                copies.append((row, original))
-                self._accept(item, result, original)
-                advance(1)
-                continue
-            self._accept(item, result, original)
-            assert result.pixels is not None
-            advance(batch.add(row, result.pixels))
-        advance(batch.flush())
-        self.summary.n_embedded += batch.n_embedded
-        for row in batch.not_finite:
-            self.failed[row] = NOT_FINITE
-        self._copy(block, copies)
+        if rows:
+            jobs = self.jobs(index, rows)
+            self._record(block, jobs, embed(jobs, block, advance))
         if block.changed:
             self.writer.commit(block, self.items.save)
         else:
             self.items.save()
 
-    def _readable(self, item: dict[str, Any], result: Read) -> bool:
+    def _record(self, block: Block, jobs: list[Job], embedded: Embedded) -> None:
+        """Note what became of a shard's images, and copy the vectors of those seen before."""
+        part = self.items.part(block.index)
+        copies: list[tuple[int, int]] = []
+        for job, read in zip(jobs, embedded.reads, strict=True):
+            item = part[job.row - block.first]
+            if not self._readable(job, item, read):
+                continue
+            assert read.content_hash is not None
+            original = self.row_of_content.setdefault(read.content_hash, job.row)
+            self._accept(item, read, original)
+            if original == job.row:
+                self.summary.n_embedded += 1
+            else:
+                copies.append((job.row, original))
+        self.failed.update(dict.fromkeys(embedded.not_finite, NOT_FINITE))
+        self._copy(block, copies)
+
+    def _readable(self, job: Job, item: dict[str, Any], read: Read) -> bool:
         """Whether there is a picture of the row's own content; if not, say why."""
-        row, known = item["row"], item["content_hash"]
-        if known is not None and result.content_hash not in (known, None):
+        row = job.row
+        if changed(job, read):
             # The row's vectors stand for other content: let the next scan look at the file again.
             self.items.change(row, mtime_ns=-1)
             self.failed[row] = CHANGED
-        elif result.reason:
-            self.failed[row] = result.reason
+        elif read.reason:
+            self.failed[row] = read.reason
             if item["status"] != OK:
                 self.items.change(
                     row,
                     status=UNREADABLE,
-                    reason=result.reason,
-                    content_hash=result.content_hash,
+                    reason=read.reason,
+                    content_hash=read.content_hash,
                 )
         return row not in self.failed
 
-    def _accept(self, item: dict[str, Any], result: Read, original: int) -> None:
+    def _accept(self, item: dict[str, Any], read: Read, original: int) -> None:
         if item["status"] == OK:
             return
-        if result.pixels is not None:
-            facts = {name: getattr(result, name) for name in _FACTS}
+        if read.width is not None:
+            facts = {name: getattr(read, name) for name in _FACTS}
         else:
             seen = self.items.get(original)
             facts = {name: seen[name] for name in _FACTS}
-        hashed = {"content_hash": result.content_hash}
+        hashed = {"content_hash": read.content_hash}
         self.items.change(item["row"], status=OK, reason="", **hashed, **facts)
 
     def _copy(self, block: Block, copies: list[tuple[int, int]]) -> None:
@@ -281,3 +261,7 @@ class _Run:
             (item["path"], self.failed.get(item["row"]) or item["reason"])
             for item in table.select(["row", "path", "reason"]).filter(concerned).to_pylist()
         ]
+
+
+def _nothing(jobs: list[Job], block: Block, advance: Advance) -> Embedded:
+    return Embedded([], [])

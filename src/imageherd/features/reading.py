@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to read."""
+    """One image to read; `content_hash` is that of the content its row stands for, if known."""
 
     row: int
     key: bytes
     path: str
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True)
