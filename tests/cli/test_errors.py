@@ -24,7 +24,7 @@ def text(result) -> str:
         (["--n-clusters", "many"], "auto or a whole number of at least 2"),
         (["--n-clusters", "2.5"], "auto or a whole number of at least 2"),
         (["--n-clusters", "5000"], "more than the 6 images there are"),
-        (["--method", "tps"], "Did you mean tsp? Choose from: tsp, temi, "),
+        (["--method", "tps"], "Did you mean tsp? Choose from: auto, tsp, temi, "),
         (["--device", "gpu"], "Choose from: auto, cpu, cuda, mps"),
         (["--device", "cuda:x"], "Choose from: auto, cpu, cuda, mps"),
     ],

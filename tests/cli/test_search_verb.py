@@ -138,7 +138,7 @@ def test_the_recall_of_an_index_is_printed(home, monkeypatch):
         ([], "one of --image, --text and --item"),
         (["--item", "1", "--text", "hat"], "one of --image, --text and --item"),
         (["--item", "1", "--by", "feature"], "Did you mean features?"),
-        (["--item", "99"], "Row 99 is no image with features"),
+        (["--item", "99"], "The herd has no row 99"),
         (["--item", "1", "--name", "none"], "has no clustering 'none'"),
         (["--item", "1", "--by", "head"], "has no clustering 'default'"),
         (["--item", "1", "--sheet", "."], "is a folder; name a file"),

@@ -64,7 +64,7 @@ class Augmentation:
     ----------
     crop : tuple of 4 floats, or None
         Part of the area kept, width to height, and where the crop lies in what is left and right
-        of it and above and below, 0 to 1; None for the whole image.
+        of it and above and below, from 0 to below 1; None for the whole image.
     sigma : float or None
         Of the blur, in pixels of an input of 224 pixels a side; None for no blur.
     """
