@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,10 +151,9 @@ def kept_graph(
         return kept
     exact = how == "exact" or (how == "auto" and n <= MOST_EXACT[compute_device(device).type])
     X = Rows(lambda at: features.store.read(rows[at]), (n, features.store.dim))
-    where: dict[str, Any] = {"device": device, "scratch": None}
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        where["scratch"] = folder if os.access(folder, os.W_OK) else None
+    where: dict[str, Any] = {"device": device, "scratch": folder}
     before = _graph_before(folder, rows, k, exact)
     if before is not None:
         graph = update_graph(*before, X, **where)

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from imageherd.memory import MOST_IN_MEMORY
 from imageherd.neighbors import halves
 from imageherd.neighbors.graph import NeighborGraph, check_k
 from imageherd.neighbors.units import (
-    MOST_IN_MEMORY,
     Rows,
     Unit,
     as_source,

@@ -8,8 +8,6 @@ device it is summed. The rounding moves a cosine by about 1e-8.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from imageherd.device import resolve_device
+from imageherd.memory import empty_array
 
 _GRID = 2.0**26
 _BLOCK_ELEMENTS = 2**21
-# Above, unit rows go to a file: the system takes its pages back when it needs the memory.
-MOST_IN_MEMORY = 2**30
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,10 @@ def unit_rows(
         If X holds a NaN or an infinity.
     """
     n, d = len(X) if order is None else len(order), X.shape[1]
-    vectors = _empty(n, d, device, scratch)
+    if device.type == "cpu":
+        vectors = torch.from_numpy(empty_array((n, d), scratch))
+    else:
+        vectors = torch.empty(n, d, dtype=torch.float32, device=device)
     squares = torch.empty(n, dtype=torch.float64, device=device)
     step = max(1, _BLOCK_ELEMENTS // d)
     for start in range(0, n, step):
@@ -120,18 +120,6 @@ def unit_rows(
         vectors[at] = torch.from_numpy(unit)
         squares[at] = torch.from_numpy(np.where(square > 0, square, 1.0))
     return Unit(vectors, squares)
-
-
-def _empty(n: int, d: int, device: torch.device, scratch: Path | None) -> torch.Tensor:
-    size = 4 * n * d
-    if device.type != "cpu" or size <= MOST_IN_MEMORY:
-        return torch.empty(n, d, dtype=torch.float32, device=device)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        # A full disk is told now: a mapped page that finds no room ends the process.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        mapped = np.memmap(file, dtype=np.float32, mode="w+", shape=(n, d))
-    return torch.from_numpy(mapped.view(np.ndarray))
 
 
 def compute_device(name: str) -> torch.device:
