@@ -17,7 +17,7 @@ from imageherd.images.source import open_source
 from imageherd.pretraining import loop
 from imageherd.pretraining.data import pixels_of_array
 from imageherd.pretraining.lsdc_images import PRESETS, LSDCImages
-from imageherd.pretraining.lsdc_run import train_lsdc
+from imageherd.pretraining.lsdc_run import _row, train_lsdc
 from imageherd.pretraining.networks import make_network
 from imageherd.pretraining.saving import load_network, save_network
 
@@ -93,6 +93,16 @@ def test_run_again_it_returns_at_once_and_another_is_refused(home, tmp_path):
     assert seen == []
     with pytest.raises(ImageherdError, match="trained with another n_clusters"):
         train_lsdc(source(home), home / "start", out, 3, preset="mnist", **settings)
+
+
+@pytest.mark.parametrize(
+    ("preset", "milestones", "ramp"), [("cifar10", (14, 18), 10), (None, (14.08, 18.04), None)]
+)
+def test_other_epochs_leave_the_schedules_shape(preset, milestones, ramp):
+    row = _row(preset, 22)
+    assert row["milestones"] == pytest.approx(milestones)
+    assert row.get("ramp_epochs") == ramp
+    assert _row(preset, None) == (PRESETS[preset] if preset else {})
 
 
 class KilledError(Exception):

@@ -70,7 +70,7 @@ def train_lsdc(
             "--epochs",
             metavar="N",
             min=1,
-            help="Passes over the images.",
+            help="Passes over the images; schedules keep their shape.",
             show_default="the preset's, else 100",
         ),
     ] = None,

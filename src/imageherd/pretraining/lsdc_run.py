@@ -55,7 +55,8 @@ def train_lsdc(
     callback : callable, optional
         Gets each epoch's entry of the history.
     **params
-        Parameters of `LSDCImages`, which come before the preset's.
+        Parameters of `LSDCImages`, which come before the preset's. With other epochs than the
+        preset's its schedules keep their shape.
 
     Returns
     -------
@@ -68,9 +69,8 @@ def train_lsdc(
         If a parameter is not possible, the images are too few, the start holds no network that can
         be trained so, or the folder holds something else.
     """
-    row = PRESETS[preset] if preset else {}
     try:
-        model = LSDCImages(n_clusters, **{**row, **params})
+        model = LSDCImages(n_clusters, **{**_row(preset, params.get("epochs")), **params})
         model.check_params()
     except (ValueError, TypeError) as error:
         raise ImageherdError(f"LSD-C does not take these parameters: {error}") from error
@@ -106,3 +106,16 @@ def train_lsdc(
         save_network(folder, network, preprocessing, {"method": "lsdc", **facts, **history})
     shutil.rmtree(work)
     return dict(read_json(folder / CONFIG))
+
+
+def _row(preset: str | None, epochs: Any) -> dict[str, Any]:
+    """Return the settings of a preset, or of none, stretched to so many epochs if that is said."""
+    row = PRESETS[preset] if preset else {}
+    if epochs is None:
+        return row
+    known = {**LSDCImages().get_params(), **row}
+    factor = epochs / known["epochs"]
+    row = {**row, "milestones": tuple(factor * epoch for epoch in known["milestones"])}
+    if known["ramp_epochs"] is not None:
+        row["ramp_epochs"] = factor * known["ramp_epochs"]
+    return row
