@@ -15,6 +15,8 @@ TOWER = {
 TEXT = {**TOWER, "vocab_size": 50, "max_position_embeddings": 8, "projection_size": 16}
 SQUARE = {"height": SIDE, "width": SIDE}
 STAGES = {"hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1]}
+# DINOv2's positions are those of a larger image than its processor makes, and are interpolated.
+LARGER = {**TOWER, "image_size": 72}
 REGISTERS = {"num_register_tokens": 3}
 
 VIT = (transformers.ViTImageProcessorPil, {"size": SQUARE, "resample": 2})
@@ -41,10 +43,10 @@ FAMILIES = {
         VIT,
     ),
     "vit": (lambda: transformers.ViTModel(transformers.ViTConfig(**TOWER)), VIT),
-    "dinov2": (lambda: transformers.Dinov2Model(transformers.Dinov2Config(**TOWER)), BIT),
+    "dinov2": (lambda: transformers.Dinov2Model(transformers.Dinov2Config(**LARGER)), BIT),
     "dinov2_with_registers": (
         lambda: transformers.Dinov2WithRegistersModel(
-            transformers.Dinov2WithRegistersConfig(**TOWER, **REGISTERS)
+            transformers.Dinov2WithRegistersConfig(**LARGER, **REGISTERS)
         ),
         BIT,
     ),
