@@ -21,7 +21,10 @@ from imageherd.pretraining.lsdc_run import _row, train_lsdc
 from imageherd.pretraining.networks import make_network
 from imageherd.pretraining.saving import load_network, save_network
 
-QUICK = {"epochs": 2, "min_steps": 0, "batch_size": 8, "random_state": 0, "device": "cpu"}
+QUICK = {
+    **{"epochs": 2, "milestones": (1,), "min_steps": 0, "batch_size": 8},
+    **{"random_state": 0, "device": "cpu"},
+}
 
 
 @pytest.fixture(autouse=True)
