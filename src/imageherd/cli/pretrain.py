@@ -71,6 +71,15 @@ def pretrain(
             show_default="128 for rotnet, 256 for dino",
         ),
     ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            metavar="X",
+            help="For a batch of 256, with dino. A few images in a few minutes need a higher one.",
+            show_default="0.1 for rotnet, 0.0005 for dino",
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +133,7 @@ def pretrain(
             size=size,
             epochs=epochs,
             batch_size=batch_size,
+            learning_rate=learning_rate,
             random_state=seed,
             device=device,
             precision=precision,

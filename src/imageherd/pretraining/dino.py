@@ -25,13 +25,12 @@ TEACHER_TEMPERATURES = (0.04, 0.07)
 CENTER_MOMENTUM = 0.9
 TEACHER_MOMENTUM = 0.996
 MOST_HIDDEN, BOTTLENECK, MOST_OUTPUTS, FEWEST_OUTPUTS = 2048, 256, 65_536, 256
-# For 256 images; an epoch's last step has the last rate.
+# The first for a batch of 256 images.
 RATE, LAST_RATE = 5e-4, 1e-6
 WEIGHT_DECAYS = (0.04, 0.4)
 MAX_NORM = 3.0
 DROP_PATH = 0.1
-# Of 100 epochs, 10 warm up the learning rate and 30 the teacher's temperature; of fewer, as many
-# in proportion.
+# In epochs.
 RATE_WARM_UP, TEMPERATURE_WARM_UP = 10, 30
 
 
@@ -107,8 +106,8 @@ def cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def learning_rate(epoch: float, epochs: int, batch_size: int) -> float:
-    """Return the rate: 5e-4 · batch / 256, linear warm-up, then a cosine to 1e-6.
+def learning_rate(epoch: float, epochs: int, peak: float) -> float:
+    """Return the rate: linear warm-up to the peak, then a cosine to 1e-6.
 
     Parameters
     ----------
@@ -116,20 +115,32 @@ def learning_rate(epoch: float, epochs: int, batch_size: int) -> float:
         Epochs that are over.
     epochs : int
         Epochs in all; the warm-up takes 10, at most a tenth.
-    batch_size : int
-        Images a step.
+    peak : float
+        The highest rate: the paper's is 5e-4 · batch / 256.
     """
-    peak = RATE * batch_size / 256
     warm_up = min(RATE_WARM_UP, epochs / 10)
     if epoch < warm_up:
         return peak * epoch / warm_up
     return cosine(peak, LAST_RATE, (epoch - warm_up) / (epochs - warm_up))
 
 
-def teacher_temperature(epoch: float, epochs: int) -> float:
-    """Return τ_t: from 0.04 to 0.07 over 30 epochs, at most three tenths, then 0.07."""
+def teacher_temperature(epoch: float) -> float:
+    """Return τ_t: from 0.04 to 0.07 over 30 epochs, then 0.07.
+
+    Not less in a short run: until the views agree, answers that are not sharp enough fade to one
+    answer for all images.
+    """
     start, end = TEACHER_TEMPERATURES
-    return start + (end - start) * min(1.0, epoch / min(TEMPERATURE_WARM_UP, 0.3 * epochs))
+    return start + (end - start) * min(1.0, epoch / TEMPERATURE_WARM_UP)
+
+
+def teacher_momentum(step: int, total: int) -> float:
+    """Return λ of eq. 2: from 0.996 along a cosine to 1.
+
+    In a run of fewer than 2,500 steps it starts lower, at 1 − 10 / total, so that the teacher's
+    memory is at most a tenth of the run: ours, since it would not get anywhere else.
+    """
+    return cosine(min(TEACHER_MOMENTUM, 1 - 10 / max(total, 20)), 1.0, step / total)
 
 
 def n_outputs(n: int) -> int:
@@ -225,6 +236,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     student on 2 global and 8 local crops: for 32-pixel crops about 14 forward passes in all.
     """
     fabric, K = run.fabric, n_outputs(len(run.pixels))
+    peak = run.rate * run.batch_size / 256
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         head = ProjectionHead(network.dim, K)
@@ -232,7 +244,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     teacher = copy.deepcopy(student).requires_grad_(False)
     if isinstance(network, VisionTransformer):
         network.drop_path = DROP_PATH
-    optimizer = torch.optim.AdamW(_groups(student), lr=RATE)
+    optimizer = torch.optim.AdamW(_groups(student), lr=run.rate)
     center = torch.zeros(K, device=fabric.device)
     teacher.to(fabric.device)
     wrapped, fabric_optimizer = fabric.setup(student, optimizer)
@@ -242,7 +254,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         epoch, share = run.epoch(index), index / run.total
         optimizer.param_groups[0]["weight_decay"] = cosine(*WEIGHT_DECAYS, share)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(epoch, run.epochs, run.batch_size)
+            group["lr"] = learning_rate(epoch, run.epochs, peak)
         views = crops(images.float() / 255)
         large, small = (normalize(255 * torch.cat(some), run.pixels) for some in views)
         with torch.no_grad(), fabric.autocast():
@@ -250,7 +262,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         if index == 0:
             # From 0 it would take 20 steps to get there, with all answers alike until then.
             center.copy_(_mean_over_devices(run, g_t.float().flatten(0, -2).mean(0)))
-        p = teacher_probabilities(g_t, center, teacher_temperature(epoch, run.epochs))
+        p = teacher_probabilities(g_t, center, teacher_temperature(epoch))
         g_s = wrapped(large, small).reshape(2 + N_LOCAL, len(images), K)
         loss = dino_loss(g_s, p)
         fabric_optimizer.zero_grad()
@@ -259,7 +271,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
             head.last.grad = None
         fabric.clip_gradients(wrapped, fabric_optimizer, max_norm=MAX_NORM)
         fabric_optimizer.step()
-        update_teacher(teacher, student, cosine(TEACHER_MOMENTUM, 1.0, share))
+        update_teacher(teacher, student, teacher_momentum(index, run.total))
         center.copy_(_mean_over_devices(run, new_center(center, g_t)))
         return loss.detach()
 

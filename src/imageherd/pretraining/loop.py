@@ -57,6 +57,8 @@ class Run:
         All randomness comes from here and from the number of the step.
     fabric : Fabric
         Devices and precision; see `make_fabric`.
+    rate : float
+        Learning rate, as the method understands it.
     folder : Path or None, default=None
         Where the checkpoint is kept; None for none.
     identity : dict
@@ -73,6 +75,7 @@ class Run:
     batch_size: int
     seed: int
     fabric: Fabric
+    rate: float
     folder: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     report: Report | None = None

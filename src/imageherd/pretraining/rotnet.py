@@ -53,15 +53,17 @@ def rotnet_loss(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), turned)
 
 
-def learning_rate(share: float) -> float:
-    """Return the rate: 0.1, divided by 5 after 30, 60 and 80 % of the run.
+def learning_rate(share: float, first: float = RATE) -> float:
+    """Return the rate: `first`, divided by 5 after 30, 60 and 80 % of the run.
 
     Parameters
     ----------
     share : float
         How much of the run is over, from 0 to 1.
+    first : float, default=0.1
+        The rate it starts with.
     """
-    return RATE / float(DIVISOR ** sum(share >= drop for drop in DROPS))
+    return first / float(DIVISOR ** sum(share >= drop for drop in DROPS))
 
 
 class _Classifier(nn.Module):
@@ -104,13 +106,13 @@ def train_rotnet(network: Network, run: Run) -> tuple[Network, list[dict[str, An
         torch.manual_seed(run.seed)
         model = _Classifier(network)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        model.parameters(), lr=run.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     wrapped, fabric_optimizer = fabric.setup(model, optimizer)
     views = weak_views(run.pixels.size)
 
     def step(images: Tensor, index: int) -> Tensor:
-        optimizer.param_groups[0]["lr"] = learning_rate(index / run.total)
+        optimizer.param_groups[0]["lr"] = learning_rate(index / run.total, run.rate)
         seen = normalize(255 * views(images.float() / 255), run.pixels)
         loss = rotnet_loss(wrapped(rotations(seen)))
         fabric_optimizer.zero_grad()

@@ -36,11 +36,14 @@ class Method(NamedTuple):
     networks: tuple[str, ...]
     epochs: int
     batch_size: int
+    rate: float
 
 
 METHODS = {
-    "rotnet": Method(rotnet.train_rotnet, CONVOLUTIONAL, rotnet.EPOCHS, rotnet.BATCH_SIZE),
-    "dino": Method(dino.train_dino, NETWORKS, dino.EPOCHS, dino.BATCH_SIZE),
+    "rotnet": Method(
+        rotnet.train_rotnet, CONVOLUTIONAL, rotnet.EPOCHS, rotnet.BATCH_SIZE, rotnet.RATE
+    ),
+    "dino": Method(dino.train_dino, NETWORKS, dino.EPOCHS, dino.BATCH_SIZE, dino.RATE),
 }
 
 
@@ -53,6 +56,7 @@ def pretrain(
     size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    learning_rate: float | None = None,
     random_state: int = 0,
     device: str = "auto",
     precision: str = "32",
@@ -83,6 +87,9 @@ def pretrain(
         Passes over the images; 200 for RotNet, 100 for DINO. Schedules keep their shape.
     batch_size : int, optional
         Images a step, over all devices; 128 for RotNet, 256 for DINO; at most n / 4.
+    learning_rate : float, optional
+        RotNet's first, 0.1; DINO's highest for a batch of 256, 5e-4, from which that of another
+        batch follows in proportion.
     random_state : int, default=0
         Seed of everything random.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
@@ -119,6 +126,7 @@ def pretrain(
         "batch_size": _at_least(
             2, "batch_size", chosen.batch_size if batch_size is None else batch_size
         ),
+        "learning_rate": chosen.rate if learning_rate is None else learning_rate,
         "random_state": random_state,
         "precision": precision,
         "devices": devices,
@@ -137,7 +145,9 @@ def pretrain(
         if devices > 1 and fabric.device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         run = Run(
-            *(pixels, settings["epochs"], batch, random_state, fabric, work),
+            *(pixels, settings["epochs"], batch, random_state, fabric),
+            rate=settings["learning_rate"],
+            folder=work,
             identity={**settings, "images": pixels.sha256},
             callback=callback if fabric.is_global_zero else None,
         )
