@@ -76,6 +76,7 @@ def test_the_seed_decides_and_blocks_do_not(monkeypatch):
     assert (other.ids != graph.ids).any()
     monkeypatch.setattr(approximate, "_GROUP", 700)
     monkeypatch.setattr(approximate, "_BLOCK", 300)
+    monkeypatch.setattr(approximate, "_MOST_PRODUCTS", 1_000)
     assert_same(approximate_knn_graph(X, 10), graph)
 
 
