@@ -28,7 +28,7 @@ from imageherd.pretraining.data import Pixels, normalize, pixels_of_array
 from imageherd.pretraining.loop import Run, make_fabric
 from imageherd.pretraining.lsdc_images import PRESETS, LSDCImages
 from imageherd.pretraining.networks import Network, make_network
-from imageherd.pretraining.rotnet import BATCH_SIZE, train_rotnet
+from imageherd.pretraining.rotnet import BATCH_SIZE, RATE, train_rotnet
 
 N_CLUSTERS = 10
 
@@ -85,7 +85,7 @@ def run(pixels: Pixels, labels: np.ndarray, seed: int, asked: argparse.Namespace
     began = time.monotonic()
     network = make_network(asked.network, pixels.size, seed=seed)
     fabric = make_fabric(asked.device, asked.precision)
-    training = Run(pixels, asked.rotnet_epochs, BATCH_SIZE, seed, fabric)
+    training = Run(pixels, asked.rotnet_epochs, BATCH_SIZE, seed, fabric, RATE)
     network, history = train_rotnet(network, training)
     network.cpu()
     found["rotnet"] = {"history": history, "seconds": round(time.monotonic() - began)}

@@ -27,12 +27,7 @@ from imageherd.device import resolve_device
 from imageherd.heads import lsdc
 from imageherd.heads.base import CollapseWarning, check_choice
 from imageherd.heads.loop import generator, plan
-from imageherd.heads.lsdc_losses import (
-    clustering_loss,
-    connections,
-    consistency_loss,
-    ramp_up,
-)
+from imageherd.heads.lsdc_losses import clustering_loss, connections, consistency_loss, ramp_up
 from imageherd.heads.saving import plain
 from imageherd.heads.usage import Usage
 from imageherd.pretraining.clusterer import (
@@ -285,8 +280,9 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         usage = Usage(self.n_clusters, fabric.device)
         counts = {f"usage_{name}": counted for name, counted in vars(usage).items()}
         run = Run(
-            pixels.to(fabric.device),
-            *(length.epochs, length.batch_size, seed, fabric, folder),
+            *(pixels.to(fabric.device), length.epochs, length.batch_size, seed, fabric),
+            rate=self.lr,
+            folder=folder,
             identity=self._identity(pixels, both, seed),
             report=lambda epoch: usage.report(),
             callback=callback,
@@ -296,7 +292,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
             both,
             torch.optim.SGD(
                 [weight for weight in both.parameters() if weight.requires_grad],
-                lr=self.lr,
+                run.rate,
                 momentum=0.9,
                 weight_decay=decay if self.weight_decay is None else self.weight_decay,
             ),
@@ -307,7 +303,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
             # Milestones and ramp stretch with the epochs.
             epoch = run.epoch(index) * self.epochs / run.epochs
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * 0.1 ** sum(epoch >= m for m in self.milestones)
+                group["lr"] = run.rate * 0.1 ** sum(epoch >= m for m in self.milestones)
             loss, p = self._loss(network, images, pixels, epoch)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
