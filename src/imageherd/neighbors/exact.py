@@ -56,7 +56,8 @@ def knn_graph(
 
     Takes about n² d multiplications; memory for one float32 copy of X, 8 n (k + 1) bytes, and a few
     blocks of 2,048 × 16,384 similarities (128 MB each) on a CPU, of 8,192 × 65,536 (2 GB) on a GPU.
-    On a CPU the copy goes to a temporary file where it takes more than 1 GB.
+    On a CPU the copy goes to a temporary file where it takes more than 1 GB. On one that multiplies
+    bfloat16, from 10,000 rows on, it takes half the time and half a copy more.
 
     Parameters
     ----------
