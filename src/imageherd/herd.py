@@ -27,6 +27,7 @@ from imageherd.features.estimate import estimate as estimate_embedding
 from imageherd.features.items import OK, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary
+from imageherd.features.ray_engine import RayEngine
 from imageherd.fitting import fit
 from imageherd.leftovers import remove_leftovers
 from imageherd.makers import Maker, load_maker
@@ -118,6 +119,7 @@ class Herd:
         workers: int | None = None,
         moved_from: str | Path | None = None,
         views: int = 0,
+        engine: RayEngine | None = None,
     ) -> EmbedSummary:
         """Compute the features of the images of `source` that have none yet.
 
@@ -137,6 +139,8 @@ class Herd:
             Where it was before; its images keep their rows, and what has been said of them.
         views : int, default=0
             Augmented views each image is to have, for SCP; see `imageherd.features.views`.
+        engine : RayEngine, optional
+            Embeds on many machines; by default this process does it.
 
         Warns
         -----
@@ -144,11 +148,12 @@ class Herd:
             If another source that has images is no longer there.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
-        asked = (listed.uri, backbone, device)
+        asked = (listed.uri, backbone, "cpu" if engine else device)
         net = self._loaded.pop(asked, None) or load_maker(self.path, listed.source, *asked[1:])
         with self._writing():
             about = (self.path, self._items, listed, net, backbone, workers)
-            return add_source(*about, moved_from=moved_from, views=views)
+            ray = engine.of(backbone, device) if engine else None
+            return add_source(*about, moved_from=moved_from, views=views, engine=ray)
 
     def estimate(
         self,
@@ -261,10 +266,7 @@ class Herd:
         return self.clustering(name)
 
     def merge(self, n_clusters: int, *, name: str = "default", to: str | None = None) -> Clustering:
-        """Make a clustering coarser or finer, up to as many clusters as were fitted, and keep it.
-
-        Parameters as in `imageherd.merging.keep_merged`, where `clustering` is called `name`.
-        """
+        """Make a clustering coarser or finer and keep it: see `imageherd.merging.keep_merged`."""
         with self._writing():
             return keep_merged(self.path, self.clustering(name), n_clusters, to)
 
@@ -275,7 +277,7 @@ class Herd:
         name: str = "default",
         reject: float = 0.01,
         device: str = "auto",
-        workers: int | None = None,
+        **how: Any,
     ) -> Assignment:
         """Embed the images of `source` and place those not yet clustered in existing clusters.
 
@@ -289,15 +291,15 @@ class Herd:
             Which clustering.
         reject : float, default=0.01
             Between 0 (everything is placed) and 1.
-        device, workers
-            As in `embed`.
+        device, **how
+            `device`, `workers` and `engine` as in `embed`; this process does the placing.
         """
         if not 0 <= reject < 1:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
         old = self.clustering(name)
         key = old.config["features"]
         with another_feature_set(self.path, key, name) as backbone:
-            self.embed(source, backbone=backbone, device=device, workers=workers)
+            self.embed(source, backbone=backbone, device=device, **how)
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
@@ -345,8 +347,7 @@ class Herd:
         data = self.features(clustering.config["features"])
         xy = kept_map(self.path, data)
         known = (self._items.table(), sources_of(self.path))
-        content = gather(clustering, data.rows, data.X, xy, *known)
-        return write_report(content, file)
+        return write_report(gather(clustering, data.rows, data.X, xy, *known), file)
 
     def figures(self, folder: str | Path, *, name: str = "default", **options: Any) -> Figures:
         """Write still figures of a clustering; see `imageherd.report.figures.write_figures`."""
@@ -367,10 +368,9 @@ class Herd:
             Which clustering.
         """
         clustering = self.clustering(name)
-        items = self._items.table().take(pa.array(clustering.rows))
         return evaluate(
             clustering,
-            labels_of(labels, items, self.path),
+            labels_of(labels, self._items.table().take(pa.array(clustering.rows)), self.path),
             feature_set(self.path, clustering.config["features"]),
             versions_of(self.path, name).head(clustering.version),
             self.neighbors,

@@ -16,6 +16,7 @@ from imageherd.features.computed import Computed, embed_computed
 from imageherd.features.items import DELETED, Items
 from imageherd.features.listing import Listed
 from imageherd.features.pipeline import EmbedSummary, embed_source
+from imageherd.features.task import Engine, here
 from imageherd.features.views import embed_views
 from imageherd.files import write_json
 from imageherd.images.names import display_path
@@ -67,6 +68,7 @@ def add_source(
     *,
     moved_from: str | Path | None = None,
     views: int = 0,
+    engine: Engine | None = None,
 ) -> EmbedSummary:
     """Make `source` one of the herd's sources and embed what is new in it; the lock must be held.
 
@@ -88,11 +90,20 @@ def add_source(
         Where it was before.
     views : int, default=0
         Augmented views each image is to have, see `imageherd.features.views`.
+    engine : Engine, optional
+        What embeds; by default this process.
     """
     if views < 0:
         raise ImageherdError(f"views={views} is out of range; give a number of at least 0.")
     if views and isinstance(net, Computed):
         raise ImageherdError("Views are made of images; vectors and texts have none.")
+    if engine and isinstance(net, Computed):
+        raise ImageherdError("Vectors and texts need no network; leave the engine out.")
+    if engine and views:
+        raise ImageherdError(
+            "Views are made by this process: embed with the engine and without views first, then "
+            "with views and without the engine."
+        )
     source.scan()  # one without images raises here, and does not become a source
     if moved_from is not None:
         move_source(herd, items, source, moved_from)
@@ -102,7 +113,9 @@ def add_source(
     if isinstance(net, Computed):
         summary = embed_computed(items, source, index, net, shards, workers=workers)
     else:
-        summary = embed_source(items, source, index, net, shards, workers=workers)
+        summary = embed_source(
+            items, source, index, net, shards, workers=workers, engine=engine or here
+        )
         summary.n_views = embed_views(items, source, index, net, shards, views, workers=workers)
     set_features(herd, net.key, feature_set_name(net, backbone))
     warn_of_gone_sources(herd, items, source)

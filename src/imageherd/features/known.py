@@ -109,6 +109,12 @@ class RowOfContent:
         found = self.get(content_hash)
         return self._new.setdefault(content_hash, row) if found is None else found
 
+    def digests(self) -> NDArray[np.bytes_]:
+        """Return the digests with a row from the start, 32 bytes each, sorted."""
+        parts = _parts(self._hashes, pa.array(np.arange(len(self._hashes))))
+        digests = (bytes.fromhex(text) for part in parts for text in part)
+        return np.sort(np.fromiter(digests, "S32", len(self._hashes)))
+
     def __contains__(self, content_hash: object) -> bool:
         return isinstance(content_hash, str) and self.get(content_hash) is not None
 
