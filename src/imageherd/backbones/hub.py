@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import huggingface_hub
 from huggingface_hub.errors import (
@@ -24,6 +24,7 @@ FILES = [
     "model*.safetensors",
     INDEX,
 ]
+CONVERTER = "SFconvertbot"
 # A network that drops packets must not look like a program that hangs.
 TIMEOUT_SECONDS = 10.0
 
@@ -56,21 +57,28 @@ def find_model(name: str, *, gated: bool = False) -> ModelFolder:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return ModelFolder(folder, None, weight_files(folder))
-    try:
-        cached = _snapshot(name, local_files_only=True)
-        return ModelFolder(cached, cached.name, weight_files(cached))
-    except (OSError, ImageherdError):
-        downloaded = _download(name, gated=gated)
-    return ModelFolder(downloaded, downloaded.name, weight_files(downloaded))
+    found = _cached(name) or _download(name, gated=gated)
+    return ModelFolder(found, found.name, weight_files(found))
 
 
 def is_cached(name: str) -> bool:
     """Whether the Hugging Face cache holds a whole model; no network is asked."""
-    try:
-        weight_files(_snapshot(name, local_files_only=True))
-    except (OSError, ImageherdError):
-        return False
-    return True
+    return _cached(name) is not None
+
+
+def _cached(name: str) -> Path | None:
+    """Return a whole model in the Hugging Face cache: the hub's main version, or a conversion."""
+    repository = f"models--{name.replace('/', '--')}"
+    converted = Path(huggingface_hub.constants.HF_HUB_CACHE, repository, "refs", "refs", "pr")
+    others = sorted(path.name for path in converted.iterdir()) if converted.is_dir() else []
+    for revision in (None, *(f"refs/pr/{number}" for number in others)):
+        try:
+            folder = _snapshot(name, revision=revision, local_files_only=True)
+            weight_files(folder)
+        except (OSError, ImageherdError):
+            continue
+        return folder
+    return None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -147,12 +155,12 @@ def _no_hub() -> str:
 
 
 def _download(name: str, *, gated: bool) -> Path:
+    hub = huggingface_hub.HfApi()
     try:
-        found = huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT_SECONDS)
-        files = [sibling.rfilename for sibling in found.siblings or []]
-        if not any(file.endswith(".safetensors") for file in files):
-            raise _pickled(name)
-        return _snapshot(name, revision=found.sha)
+        found = hub.model_info(name, timeout=TIMEOUT_SECONDS)
+        if _has_safetensors(found):
+            return _snapshot(name, revision=found.sha)
+        return _snapshot(name, revision=_conversion(hub, name))
     except ImageherdError:
         raise
     except GatedRepoError as error:
@@ -171,6 +179,30 @@ def _download(name: str, *, gated: bool) -> Path:
             f"{name.split('/')[-1]}` on a machine with a network{first}, copy that folder here and "
             "give its path instead of the name."
         ) from error
+
+
+def _has_safetensors(found: Any) -> bool:
+    return any(file.rfilename.endswith(".safetensors") for file in found.siblings or [])
+
+
+def _conversion(hub: Any, name: str) -> str:
+    """Find the weights as the hub's own converter offers them, where the makers' are pickled.
+
+    Its pull requests wait, unmerged, in many an old repository, CLIP's ViT-B/32 among them.
+
+    Raises
+    ------
+    ImageherdError
+        If there is none.
+    """
+    offers = hub.get_repo_discussions(
+        name, author=CONVERTER, discussion_type="pull_request", discussion_status="open"
+    )
+    for offer in offers:
+        revision = f"refs/pr/{offer.num}"
+        if _has_safetensors(hub.model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)):
+            return revision
+    raise _pickled(name)
 
 
 def _pickled(where: str) -> ImageherdError:
