@@ -16,9 +16,11 @@ EXAMPLES = """\b
 Examples:
   imageherd export holiday.herd clusters.csv
   imageherd export holiday.herd sorted/ --to folders --link symlink
-  imageherd export holiday.herd doubtful.csv --review 100"""
+  imageherd export holiday.herd doubtful.csv --review 100
+  imageherd export holiday.herd sorter.onnx"""
 
 FORMATS = ("csv", "parquet", "folders")
+KINDS = (*FORMATS, "onnx")
 LINKS = ("copy", "symlink", "hardlink")
 
 
@@ -31,8 +33,9 @@ def export(
         str,
         typer.Option(
             "--to",
-            metavar="|".join(FORMATS),
-            help="What to write: a table, a table with the features, or a folder a cluster.",
+            metavar="|".join(KINDS),
+            help="What to write: a table, a table with the features, a folder a cluster, or a "
+            "model from pixels to clusters, for any program that runs ONNX.",
             show_default="by DESTINATION's ending",
         ),
     ] = "",
@@ -57,30 +60,38 @@ def export(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a clustering as a table or as folders.
+    """Write a clustering as a table, as folders or as a model.
 
-    Nothing is ever overwritten.
+    Nothing is ever overwritten. Beside a model, a .json file of the same name says what its input
+    is to be and what its outputs mean.
     """
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=herd) as screen:
-        kind = checks.one_of("--to", to or _by_ending(destination), FORMATS)
+        kind = checks.one_of("--to", to or _by_ending(destination), KINDS)
         checks.one_of("--link", link, LINKS)
-        if review and kind == "parquet":
+        if review and kind not in ("csv", "folders"):
             raise ImageherdError("--review gives a table or folders; say --to csv or --to folders.")
         checks.existing_herd(herd)
-
-        from imageherd.herd import Herd
-
-        path = Herd(herd).export(destination, to=kind, link=link, review=review or 0, name=name)
+        path = _write(herd, destination, kind, link, review or 0, name)
         screen.line(shown(path))
         screen.result({"herd": herd, "to": kind, "destination": path})
 
 
+def _write(herd: Path, destination: Path, kind: str, link: str, review: int, name: str) -> Path:
+    if kind == "onnx":
+        from imageherd.onnx_model import write_onnx
+
+        return write_onnx(herd, destination, name=name)
+    from imageherd.herd import Herd
+
+    return Herd(herd).export(destination, to=kind, link=link, review=review, name=name)
+
+
 def _by_ending(destination: Path) -> str:
     ending = destination.suffix.lower().removeprefix(".")
-    if ending not in ("csv", "parquet"):
+    if ending not in ("csv", "parquet", "onnx"):
         # Not folders by default: that could copy a disk full of images by accident.
         raise ImageherdError(
-            f"What {shown(destination)} is to be is not clear; say --to csv, --to parquet or "
-            "--to folders."
+            f"What {shown(destination)} is to be is not clear; say --to csv, --to parquet, "
+            "--to folders or --to onnx."
         )
     return ending
