@@ -60,6 +60,11 @@ class Directions(nn.Module):
         return 1 - nn.functional.normalize(Z) @ self.centers.T
 
 
+def centers_of(run: Run) -> Tensor | None:
+    """Return the centres (K, d) that a run starts with; None where it finds its own."""
+    return None if run.start is None else run.start.get_buffer("centers")
+
+
 class KMeans(Head):
     """k-means on scaled features, as a head.
 
@@ -101,6 +106,7 @@ class KMeans(Head):
     """
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "inertia_")
+    starts_warm: ClassVar[bool] = True
     history_: list[dict[str, Any]]
 
     def __init__(
@@ -146,7 +152,12 @@ class KMeans(Head):
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
         centers, inertia, rounds = kmeans(
-            Z, self.n_clusters, seed=run.seed, n_init=self.n_init, max_iter=self.max_iter
+            Z,
+            self.n_clusters,
+            seed=run.seed,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            start=centers_of(run),
         )
         return self._gaussians(Z, centers, inertia, rounds)
 
@@ -222,6 +233,7 @@ class SphericalKMeans(KMeans):
             n_init=self.n_init,
             max_iter=self.max_iter,
             spherical=True,
+            start=centers_of(run),
         )
         d = Z.shape[1]
         network = Directions(self.n_clusters, d)
@@ -274,6 +286,8 @@ class MiniBatchKMeans(KMeans):
     A step costs O(batch_size K d), a last pass O(n K d). Memory: little beside the scaled
     features.
     """
+
+    starts_warm: ClassVar[bool] = False
 
     def __init__(
         self,

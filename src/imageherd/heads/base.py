@@ -63,6 +63,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     - ``transform(X)``: what its paper searches with.
     - ``_saved``: names of learned attributes (JSON values) to keep in config.json.
     - ``against_collapse``: what to change when it uses fewer clusters than asked for.
+    - ``starts_warm``: True if _fit begins with the weights of ``run.start`` where it is given.
     - ``uses_views``: True if it trains on augmented views, in ``run.views`` (n, V, d') scaled.
     - ``counts_itself``: True if it has no parameter `n_clusters` and sets `n_clusters_` in _fit.
     - ``_training_labels(X, device)``: only if `labels_` are not what `predict` says.
@@ -87,6 +88,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_")
     against_collapse: ClassVar[str] = "lower n_clusters"
+    starts_warm: ClassVar[bool] = False
     uses_views: ClassVar[bool] = False
     counts_itself: ClassVar[bool] = False
 
@@ -107,6 +109,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         views: ArrayLike | None = None,
         callback: Callback | None = None,
         checkpoint: str | Path | None = None,
+        start: Head | None = None,
     ) -> Self:
         """Learn the clusters of X.
 
@@ -130,6 +133,10 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         checkpoint : path, optional
             Written while training and taken up by the next call with the same parameters and
             data; removed at the end.
+        start : Head, optional
+            The same method with as many clusters, fitted to features of the same kind: its scaling
+            is kept and training begins with its weights. Where all are trained from the best of
+            several (TEMI), one of them begins so.
 
         Raises
         ------
@@ -151,13 +158,17 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         graph = self._neighbors(X, neighbors, device) if views is None else None
-        self.scaler_ = fit_blocks(
-            X, self.scaling, blocks=self.blocks, pca_variance=self.pca_variance
-        )
+        if start is None:
+            self.scaler_ = fit_blocks(
+                X, self.scaling, blocks=self.blocks, pca_variance=self.pca_variance
+            )
+        else:
+            self._check_start(start)
+            self.scaler_ = copy.deepcopy(start.scaler_)
         path = None if checkpoint is None else Path(checkpoint)
         scratch = None if path is None else path.parent
         Z = on_device(apply_scaler(self.scaler_, X, scratch), device)
-        run = Run(seed, device, callback, path)
+        run = Run(seed, device, callback, path, start=start and start.network_)
         if views is not None:
             run.views = on_device(self._views(views, X, scratch), device)
         if path is not None:
@@ -233,6 +244,16 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
                 check_scalar(size, "each of blocks", Integral, min_val=1)
         if hasattr(self, "n_neighbors"):
             check_scalar(self.n_neighbors, "n_neighbors", Integral, min_val=1)
+
+    def _check_start(self, start: Head) -> None:
+        check_is_fitted(start, "network_")
+        fit = self.starts_warm and type(start) is type(self)
+        mine, its = (self._wanted(), self.n_features_in_), (start.n_clusters_, start.n_features_in_)
+        if not fit or mine != its:
+            raise ValueError(
+                f"start={start!r} of {its[0]} clusters and {its[1]} features is nothing "
+                f"{type(self).__name__} of {mine[0]} and {mine[1]} can start from."
+            )
 
     def _wanted(self) -> int:
         return 1 if self.counts_itself else self.n_clusters
@@ -324,6 +345,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         data = hashlib.sha256(Z[rows].cpu().numpy().tobytes())
         if run.views is not None:
             data.update(run.views[rows].cpu().numpy().tobytes())
+        for value in () if run.start is None else run.start.state_dict().values():
+            data.update(value.numpy().tobytes())
         return {
             "class": type(self).__name__,
             "params": {

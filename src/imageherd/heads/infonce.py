@@ -221,6 +221,7 @@ class InfoNCE(Head):
     """
 
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
+    starts_warm: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -284,7 +285,10 @@ class InfoNCE(Head):
         ids, p = walk(cast(Tensor, neighbors), self.walk_steps)
         chances = p.cumsum(1)
         network = self._network(d, {})
-        self._start(network, Z, run.seed)
+        if run.start is None:
+            self._start(network, Z, run.seed)
+        else:
+            network.load_state_dict(run.start.state_dict())
         network.to(Z.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         pairs = generator(run.seed, stream=1)

@@ -27,6 +27,7 @@ def kmeans(
     n_init: int = 10,
     max_iter: int = 100,
     spherical: bool = False,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, float, int]:
     """Lloyd's k-means from the best of several k-means++ starts.
 
@@ -45,6 +46,8 @@ def kmeans(
     spherical : bool, default=False
         Bring every centre to length 1 after each round (Dhillon and Modha 2001), for rows of
         length 1: the nearest centre is then the one with the largest cosine.
+    start : Tensor of shape (K, d), optional
+        Centres to begin with, in place of k-means++.
 
     Returns
     -------
@@ -54,10 +57,11 @@ def kmeans(
     rounds : int
         Rounds on all rows.
     """
-    centers = kmeans_starts(
-        Z, n_clusters, seed=seed, n_init=n_init, max_iter=max_iter, spherical=spherical
-    )
-    found, rounds = _lloyd(Z, centers[:1], max_iter, spherical)
+    if start is None:
+        start = kmeans_starts(
+            Z, n_clusters, seed=seed, n_init=n_init, max_iter=max_iter, spherical=spherical
+        )[0]
+    found, rounds = _lloyd(Z, start.to(Z.device)[None], max_iter, spherical)
     return found[0], float(_inertias(Z, found)[0]), rounds
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from imageherd.errors import ImageherdError
 from imageherd.files import write_atomically
@@ -58,6 +58,8 @@ class Run:
         Says which run this is (class, parameters, data); a checkpoint of another one is refused.
     views : Tensor of shape (n, V, d'), optional
         Scaled features of augmented views of every row.
+    start : nn.Module, optional
+        A network of the same method, trained before, that training goes on from.
     """
 
     seed: int
@@ -66,6 +68,7 @@ class Run:
     checkpoint: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     views: Tensor | None = None
+    start: nn.Module | None = None
 
 
 def plan(n: int, *, batch_size: int, epochs: int, min_steps: int = 0) -> Plan:

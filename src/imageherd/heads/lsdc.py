@@ -187,6 +187,7 @@ class LSDC(Head):
 
     uses_views: ClassVar[bool] = True
     against_collapse: ClassVar[str] = "raise balance, or lower n_clusters or k"
+    starts_warm: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -275,8 +276,10 @@ class LSDC(Head):
         network = self._network(Z.shape[1], {})
         network.start(self.init, generator(run.seed, stream=0))
         network.to(run.device)
+        if run.start is not None:
+            network.load_state_dict(run.start.state_dict())
         # An interrupted clustering holds the trunk already.
-        anew = run.checkpoint is None or not run.checkpoint.exists()
+        anew = run.start is None and (run.checkpoint is None or not run.checkpoint.exists())
         if self.pretraining == "autoencoder" and anew:
             pretrain(
                 network.trunk,

@@ -87,6 +87,12 @@ class HeadStack(nn.Module):
         last = F.normalize(self.direction, dim=2) * self.gain
         return torch.bmm(self.bottleneck(x), last.transpose(1, 2))
 
+    def begin_with(self, start: HeadStack) -> None:
+        """Give the first head the weights of the first of another stack."""
+        with torch.no_grad():
+            for mine, other in zip(self.parameters(), start.parameters(), strict=True):
+                mine[:1] = other[:1]
+
     def head(self, i: int) -> HeadStack:
         """Return a copy of head i, as a stack of one."""
         _, hidden, n_inputs = self.hidden_weight.shape

@@ -242,6 +242,7 @@ class SCP(Head):
     """
 
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
+    starts_warm: ClassVar[bool] = True
     uses_views: ClassVar[bool] = True
 
     def __init__(
@@ -306,7 +307,9 @@ class SCP(Head):
         network = self._network(Z.shape[1], {})
         network.start(run.seed)
         network.to(Z.device)
-        if self.init == "kmeans":
+        if run.start is not None:
+            network.load_state_dict(run.start.state_dict())
+        elif self.init == "kmeans":
             self._learn_kmeans(network, Z, neighbors, run)
         optimizer = self._optimizer(network)
         pairs = generator(run.seed, stream=1)

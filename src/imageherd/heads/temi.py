@@ -150,6 +150,7 @@ class TEMI(Head):
 
     _saved: ClassVar[tuple[str, ...]] = (*Head._saved, "best_head_", "head_losses_")
     against_collapse: ClassVar[str] = "raise balance, lower beta or lower n_clusters"
+    starts_warm: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -288,6 +289,8 @@ class Ensemble:
             HeadStack(Z.shape[1], K, min(size, H - i), first_head=i, seed=run.seed)
             for i in range(0, H, size)
         ).to(run.device)
+        if run.start is not None:
+            self.students[0].begin_with(run.start.stack)  # type: ignore[operator]
         self.teachers = copy.deepcopy(self.students).requires_grad_(False)
         self.chunks = [slice(i, min(i + size, H)) for i in range(0, H, size)]
         self.prior = torch.full((H, K), 1 / K, device=run.device)

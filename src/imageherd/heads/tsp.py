@@ -201,6 +201,7 @@ class TSP(Head):
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "agreement_")
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
+    starts_warm: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -257,7 +258,10 @@ class TSP(Head):
         ids = cast(Tensor, neighbors)
         chances = neighbor_probabilities(Z, ids).cumsum(1)
         network = self._network(Z.shape[1], {}).to(Z.device)
-        network.weight.data.copy_(self._start(Z, run.seed))
+        if run.start is None:
+            network.weight.data.copy_(self._start(Z, run.seed))
+        else:
+            network.load_state_dict(run.start.state_dict())
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         loss = tsp_loss if self.objective == "tsp" else pmi_loss
         pairs = generator(run.seed, stream=1)

@@ -189,6 +189,7 @@ class TURTLE(Head):
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_")
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
+    starts_warm: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -248,7 +249,9 @@ class TURTLE(Head):
 
     def _fit(self, Z: Tensor, neighbors: Tensor | None, run: Run) -> nn.Module:
         network = self._network(Z.shape[1], {})
-        if self.init == "kmeans":
+        if run.start is not None:
+            network.load_state_dict(run.start.state_dict())
+        elif self.init == "kmeans":
             network.start_at(kmeans_starts(Z, self.n_clusters, seed=run.seed, n_init=10)[0].cpu())
         else:
             network.start(generator(run.seed, stream=1))
