@@ -165,24 +165,27 @@ class ProjectionHead(nn.Module):
         Columns of the features.
     n_outputs : int
         K.
+    normed : bool, default=False
+        Batch normalisation before each GELU. For convolutional networks, whose features have so
+        much in common at the start that answers would fade to one for all images.
     """
 
-    def __init__(self, d: int, n_outputs: int) -> None:
+    def __init__(self, d: int, n_outputs: int, *, normed: bool = False) -> None:
         super().__init__()
         hidden = min(MOST_HIDDEN, 8 * d)
-        self.mlp = nn.Sequential(
-            nn.Linear(d, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, BOTTLENECK),
-        )
+        layers: list[nn.Module] = []
+        for n_in in (d, hidden):
+            layers += [nn.Linear(n_in, hidden)]
+            layers += [nn.BatchNorm1d(hidden)] if normed else []
+            layers += [nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, BOTTLENECK))
         self.last = nn.Parameter(torch.empty(n_outputs, BOTTLENECK))
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.trunc_normal_(parameter, std=0.02)
-            else:
-                nn.init.zeros_(parameter)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn features (b, d) into outputs g (b, K)."""
@@ -239,7 +242,8 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     peak = run.rate * run.batch_size / 256
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        head = ProjectionHead(network.dim, K)
+        normed = not isinstance(network, VisionTransformer)
+        head = ProjectionHead(network.dim, K, normed=normed)
     student = Branch(network, head)
     teacher = copy.deepcopy(student).requires_grad_(False)
     if isinstance(network, VisionTransformer):
