@@ -26,6 +26,7 @@ from imageherd.files import write_atomically, write_json
 from imageherd.heads.base import Head
 from imageherd.herd import Herd
 from imageherd.makers import refuse_images
+from imageherd.progress import progress
 from imageherd.project import read_project
 from imageherd.versions import versions_of
 
@@ -178,7 +179,7 @@ def joined(
     ImageherdError
         If the file would be above 2 GB, or ONNX's own tools cannot convert or join the network.
     """
-    from onnx import compose
+    from onnx import compose, helper
 
     _check_size(path, head)
     try:
@@ -190,7 +191,7 @@ def joined(
         front = _front(net, images.type.tensor_type.shape.dim[0], preprocessing)
         tail = _tail(net, head, uids)
         model = compose.merge_models(front, net, [(f"{_PIXELS}normalized", images.name)])
-        return compose.merge_models(
+        model = compose.merge_models(
             *(model, tail),
             [(features if features in outputs else outputs[0], f"{_CLUSTERS}features")],
             outputs=["probabilities", "cluster"],
@@ -199,6 +200,10 @@ def joined(
             producer_name="imageherd",
             producer_version=version("imageherd"),
         )
+        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        del model.opset_import[:]
+        model.opset_import.extend(helper.make_opsetid(*entry) for entry in opsets.items())
+        return model
     except Exception as error:  # onnx raises all kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ImageherdError(
@@ -229,7 +234,9 @@ def _backbone_file(name: str, identity: dict[str, Any], scratch: Path) -> tuple[
     if spec.runtime != "torch":
         net = load_backbone(spec.model, device="cpu", output=spec.output)
     assert isinstance(net, TorchBackbone)
-    export(net, scratch / "net.onnx", batch=1)
+    with progress("Exporting to ONNX", 1, "models") as advance:
+        export(net, scratch / "net.onnx", batch=1)
+        advance(1)
     if spec.runtime != "onnx-int8":
         return backbone, scratch / "net.onnx"
     quantize(scratch / "net.onnx", scratch / "int8.onnx")
