@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imageherd import export as export_module
-from imageherd.assignment import Assignment, place
+from imageherd.assignment import Assignment, keep_placed, place
 from imageherd.backbones import DEFAULT_BACKBONE
 from imageherd.clip_naming import name_anew
 from imageherd.clustering import Clustering
@@ -38,7 +38,8 @@ from imageherd.report.figures import Figures, write_figures
 from imageherd.search import search
 from imageherd.search_space import Hits
 from imageherd.sources import add_source, source_index, sources_of
-from imageherd.versions import versions_of
+from imageherd.versions import clustering_of, versions_of
+from imageherd.warm_start import asked_again
 
 
 class Herd:
@@ -179,7 +180,7 @@ class Herd:
 
     def cluster(
         self,
-        method: str = "tsp",
+        method: str | None = None,
         n_clusters: int | str = "auto",
         *,
         name: str = "default",
@@ -189,6 +190,8 @@ class Herd:
         keep_duplicates: bool = False,
         reject: float = 0.0,
         neighbors: str = "auto",
+        train_on: int | None = None,
+        warm_start: bool = False,
         **params: Any,
     ) -> Clustering:
         """Fit a head on the herd's features, name the clusters and keep the result as a version.
@@ -198,16 +201,14 @@ class Herd:
 
         Parameters
         ----------
-        method : str, default="tsp"
-            One of `imageherd.heads.HEADS`, or "auto": see `imageherd.choosing.choose_method`.
+        method : str, optional
+            One of `imageherd.heads.HEADS`, by default "tsp"; "auto": `imageherd.choosing` chooses.
         n_clusters : int or "auto", default="auto"
             "auto" takes `Herd.count`'s answer; a method that counts itself takes no number.
         name : str, default="default"
             What the clustering is called; a herd holds as many as you like.
-        random_state : int, default=0
-            Seed.
-        device : str, default="auto"
-            Where the head trains.
+        random_state, device
+            The head's seed, and where it trains.
         features : str, optional
             Key of the feature set; the one embedded last by default.
         keep_duplicates : bool, default=False
@@ -216,20 +217,31 @@ class Herd:
             This share of the images, those least like their nearest, is said to fit nowhere.
         neighbors : {"auto", "exact", "approx"}, default="auto"
             How they are found; see `imageherd.derived.kept_graph`.
+        train_on : int, optional
+            Fit so many images, drawn at random; the others go where the head puts them. Neighbors
+            are looked for among those drawn only.
+        warm_start : bool, default=False
+            Go on from the current version of `name`, with its method, number of clusters, features
+            and parameters; see `imageherd.warm_start.asked_again`.
         **params
             Parameters of the head; `views` as in `imageherd.fitting.fit`.
         """
-        versions = versions_of(self.path, name)
+        versions, start = versions_of(self.path, name), None
+        if warm_start:
+            start = versions.head((old := self.clustering(name)).version, device=device)
+            asked = (method, n_clusters, features, params)
+            method, n_clusters, features, params = asked_again(old, start, *asked)
         with self._writing():
-            data = self.features(features)
-            taken_at = self.items()["taken_at"].take(pa.array(data.rows)).to_pylist()
+            data, how = self.features(features), partial(self.neighbors, how=neighbors)
             found = fit(
-                *(self.path, versions, data, taken_at, partial(self.neighbors, how=neighbors)),
+                *(self.path, versions, data, self.items(), how),
                 lambda some: self.count(some, random_state=random_state),
-                method=method,
+                method=method or "tsp",
                 n_clusters=n_clusters,
                 keep_duplicates=keep_duplicates,
                 reject=reject,
+                train_on=train_on,
+                start=start,
                 params=params | {"random_state": random_state, "device": device},
             )
             remove_leftovers(self.path, self._readable())
@@ -242,14 +254,7 @@ class Herd:
     def clustering(self, name: str = "default") -> Clustering:
         """Return the current version of a clustering, with the names given by a person."""
         read_project(self.path)
-        found = versions_of(self.path, name).current()
-        if found is None:
-            known = sorted(p.parent.name for p in self.path.glob("clusterings/*/current.json"))
-            raise ImageherdError(
-                f"{self.path} has no clustering {name!r} (it has {', '.join(known) or 'none yet'})"
-                "; run `imageherd cluster`."
-            )
-        return found
+        return clustering_of(self.path, name)
 
     def name(self, clip: str | None = None, *, name: str = "default", **options: Any) -> Clustering:
         """Let the images vote on the names anew; see `imageherd.clip_naming.name_anew`."""
@@ -292,7 +297,7 @@ class Herd:
         reject : float, default=0.01
             Between 0 (everything is placed) and 1.
         device, **how
-            `device`, `workers` and `engine` as in `embed`; this process does the placing.
+            As in `embed`, with `workers` and `engine`; placing is left to this process.
         """
         if not 0 <= reject < 1:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
@@ -300,17 +305,13 @@ class Herd:
         key = old.config["features"]
         with another_feature_set(self.path, key, name) as backbone:
             self.embed(source, backbone=backbone, device=device, **how)
+        device = "auto" if how.get("engine") else device
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
         if len(found.rows):
-            with locked(self.path):
-                if self.clustering(name).version != old.version:
-                    raise ImageherdError(
-                        f"Clustering {name!r} was made anew while the images were being placed; "
-                        "run the same again."
-                    )
-                versions_of(self.path, name).write(found.clustering, head, [])
+            with self._writing():
+                keep_placed(self.path, found, head)
                 remove_leftovers(self.path, self._readable())
         return found
 
@@ -396,5 +397,4 @@ class Herd:
     def _readable(self) -> NDArray[np.int64]:
         """Return the rows of the images that are there and can be read."""
         items = self.items()
-        rows: NDArray[np.int64] = items["row"].filter(pc.equal(items["status"], OK)).to_numpy()
-        return rows
+        return np.asarray(items["row"].filter(pc.equal(items["status"], OK)).to_numpy())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imageherd.cli import checks, given, options
+from imageherd.cli import engine as engines
 from imageherd.cli.screen import Screen, counted, shown
 from imageherd.cli.session import running
 from imageherd.errors import ImageherdError
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   imageherd assign holiday.herd new-photos/
-  imageherd assign holiday.herd new-photos/ --reject 0.05 --output placed.csv"""
+  imageherd assign holiday.herd new-photos/ --reject 0.05 --output placed.csv
+  imageherd assign holiday.herd /data/photos --engine ray --address auto"""
 
 FEW = 10
 NOWHERE = -1
@@ -54,6 +56,9 @@ def assign(
     name: options.ClusteringName = "default",
     workers: options.Workers = None,
     device: options.Device = "auto",
+    engine: engines.Engine = engines.LOCAL,
+    address: engines.Address = None,
+    actors: engines.Actors = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -67,6 +72,7 @@ def assign(
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
         checks.device_name(device)
+        ray = engines.chosen(engine, address, actors)
         checks.existing_herd(herd)
         new = given.source(source, vectors=vectors, keys=keys, vector_column=vector_column)
         if output is not None and output.exists():
@@ -77,9 +83,11 @@ def assign(
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
 
-        resolve_device(device)
+        if ray is None:
+            resolve_device(device)
         kept = Herd(herd)
-        found = kept.assign(new, name=name, reject=reject, device=device, workers=workers)
+        how: dict[str, Any] = {"device": device, "workers": workers, "engine": ray}
+        found = kept.assign(new, name=name, reject=reject, **how)
         names = kept.clustering(name).names()
         paths = kept.items()["path"].take(found.rows).to_pylist()
         placed = [

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from imageherd.cli import checks, given, options, tables
+from imageherd.cli import engine as engines
 from imageherd.cli.screen import counted, duration, shown
 from imageherd.cli.session import running
 
@@ -17,7 +18,8 @@ Examples:
   imageherd embed train.parquet --image-column photo
   imageherd embed holiday/ --vectors clip.npy --keys paths.txt
   imageherd embed --tfidf texts.txt
-  imageherd embed holiday/ --herd holiday.herd --backbone dinov2-small --output cls+mean-patch"""
+  imageherd embed holiday/ --herd holiday.herd --backbone dinov2-small --output cls+mean-patch
+  imageherd embed /data/photos --engine ray --address auto"""
 
 
 def embed(
@@ -45,6 +47,9 @@ def embed(
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
+    engine: engines.Engine = engines.LOCAL,
+    address: engines.Address = None,
+    actors: engines.Actors = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -58,6 +63,7 @@ def embed(
         from imageherd.backbones.spec import parse_spec
 
         checks.device_name(device)
+        ray = engines.chosen(engine, address, actors)
         backbone = parse_spec(backbone, output=output, runtime=runtime).name
         said: dict[str, Any] = {"tfidf": tfidf, "vectors": vectors, "keys": keys}
         found = given.source(source, image_column, **said, vector_column=vector_column)
@@ -67,13 +73,15 @@ def embed(
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
 
-        resolve_device(device)
+        if ray is None:
+            resolve_device(device)
         kept = Herd(home)
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
-        seconds = kept.estimate(found, moved_from=moved_from, **how)
+        # Measured here, which says nothing of a cluster.
+        seconds = 0.0 if ray else kept.estimate(found, moved_from=moved_from, **how)
         if seconds:
             screen.remark(f"Embedding will take about {duration(seconds * (1 + views))}.")
-        summary = kept.embed(found, moved_from=moved_from, views=views, **how)
+        summary = kept.embed(found, moved_from=moved_from, views=views, engine=ray, **how)
         lacking = "without a vector" if vectors else "unreadable"
         screen.remark(tables.embed_line(summary, found.uri, lacking))
         if views:

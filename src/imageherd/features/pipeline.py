@@ -130,8 +130,8 @@ def embed_source(
 
     work = Work(source, backbone, run.row_of_content, jobs, workers)
     with (
-        progress("Embedding", total, "images") as advance,
         engine(work) if total else nullcontext(_nothing) as embed,
+        progress("Embedding", total, "images") as advance,
     ):
         for index in shards:
             run.embed_shard(index, todo[index].tolist(), embed, advance)

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import signal
+import socket
+import sys
 import tempfile
 import threading
 import warnings
@@ -25,6 +27,7 @@ PREFIX = "imageherd-ray-"
 
 # Vectors that wait for their turn and keys of images; what is more goes to the disk.
 _OBJECT_STORE_BYTES = 2**30
+_ANSWER_SECONDS = 10
 _LOGGERS = ("ray", "ray.data")
 
 
@@ -38,6 +41,7 @@ def require_ray() -> Any:
     """
     # Read when Ray is imported and handed on to what it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What Ray's own part in C++ calls an error is a remark on how Ray Data makes its actors.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
@@ -79,7 +83,8 @@ def connected(address: str | None) -> Iterator[Any]:
                 "_temp_dir": os.fspath(folder),
             }
         try:
-            with _signals_kept():
+            _knock(address)
+            with _signals_kept(), _stderr_away():
                 ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = "Ray did not start on this machine"
@@ -90,6 +95,13 @@ def connected(address: str | None) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError if nobody answers: Ray itself would go on trying for ten minutes."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 @contextmanager
@@ -124,6 +136,21 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stderr_away() -> Iterator[None]:
+    """Drop what is written to stderr: Ray says there, at any log level, at which level it logs."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 @contextmanager
