@@ -4,7 +4,6 @@ import copy
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 from typer.testing import CliRunner
 
+from backbones.tiny_families import SIDE, save_family
+from backbones.tiny_onnx import mean_colour
 from imageherd import onnx_model
 from imageherd.backbones.preprocess import Preprocessing
 from imageherd.cli import app
@@ -24,10 +25,6 @@ from imageherd.herd import Herd
 from imageherd.images.decode import decode
 from imageherd.onnx_model import write_onnx
 from imageherd.versions import versions_of
-
-sys.path.insert(0, str(Path(__file__).parent / "backbones"))
-from tiny_families import SIDE, save_family
-from tiny_onnx import mean_colour
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "clothing"
