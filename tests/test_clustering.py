@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageherd.clustering import by_centrality, describe, extended, match_uids, top_two
+from imageherd.clustering import by_centrality, describe, extended, top_two
 from imageherd.errors import ImageherdError
+from imageherd.uids import match_uids
 
 
 def clustering(labels, rows=None, previous=None, n_clusters=None):

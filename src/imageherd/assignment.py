@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from imageherd.errors import ImageherdError
 from imageherd.heads.base import Head
 from imageherd.neighbors import Rows, knn_query
 from imageherd.quality import Quality, farther_out, votes
+from imageherd.versions import clustering_of, versions_of
 
 N_NEIGHBORS = 10
 SAMPLE = 2000
@@ -135,6 +137,23 @@ def place(
         quality=quality,
     )
     return Assignment(rows[new], uids, probability, similarity, threshold, placed)
+
+
+def keep_placed(herd: Path, found: Assignment, head: Head) -> None:
+    """Write what `place` found as the next version; the herd's lock must be held.
+
+    Raises
+    ------
+    ImageherdError
+        If there is another version by now than the one that images were placed in.
+    """
+    name, before = found.clustering.name, found.clustering.version
+    if clustering_of(herd, name).version != before:
+        raise ImageherdError(
+            f"Clustering {name!r} was made anew while the images were being placed; run the same "
+            "again."
+        )
+    versions_of(herd, name).write(found.clustering, head, [])
 
 
 def _equal(

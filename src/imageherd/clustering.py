@@ -15,6 +15,7 @@ from imageherd.errors import ImageherdError
 from imageherd.naming import ClusterName
 from imageherd.neighbors import Rows
 from imageherd.quality import Quality, joined
+from imageherd.uids import match_uids
 
 if TYPE_CHECKING:
     from imageherd.heads.base import Head
@@ -124,7 +125,7 @@ class Clustering:
         return {NOWHERE: "fits nowhere"} | {c.uid: c.name for c in self.clusters}
 
 
-def some_rows(X: NDArray[np.float32], at: NDArray[np.int64]) -> NDArray[np.float32] | Rows:
+def some_rows(X: NDArray[np.float32] | Rows, at: NDArray[np.int64]) -> NDArray[np.float32] | Rows:
     """Return rows of X (n, d), ascending, without a copy of them: X itself where they are all."""
     if len(at) == len(X):
         return X
@@ -190,38 +191,6 @@ def _normalised_blocks(
         yield start, block / np.where(norms == 0, 1, norms)
 
 
-def match_uids(
-    labels: NDArray[np.int64], rows: NDArray[np.int64], n_clusters: int, previous: Clustering | None
-) -> list[int]:
-    """Give each new cluster a uid: an old cluster's if they share most images, else a fresh one.
-
-    Two clusters are the same if the shared images are more than half of those in either of them
-    (Jaccard index over 1/2), which lets at most one old cluster match a new one. Images that only
-    one of the clusterings has do not count.
-    """
-    if previous is None:
-        return list(range(1, n_clusters + 1))
-    known = {c.uid for c in previous.clusters}
-    _, new_at, old_at = np.intersect1d(rows, previous.rows, return_indices=True)
-    old_uids = np.array(sorted(known), dtype=np.int64)
-    placed = np.isin(previous.uids[old_at], old_uids)
-    overlap = np.zeros((n_clusters, len(old_uids)))
-    columns = np.searchsorted(old_uids, previous.uids[old_at][placed])
-    np.add.at(overlap, (labels[new_at][placed], columns), 1)
-    union = overlap.sum(1, keepdims=True) + overlap.sum(0, keepdims=True) - overlap
-    jaccard = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    kept = {int(i): int(old_uids[j]) for i, j in np.argwhere(jaccard > 0.5)}
-    fresh = previous.config["next_uid"]
-    uids = []
-    for c in range(n_clusters):
-        if c in kept:
-            uids.append(kept[c])
-        else:
-            uids.append(fresh)
-            fresh += 1
-    return uids
-
-
 def by_cluster(probabilities: NDArray[np.float32], uids: list[int]) -> NDArray[np.float32]:
     """Add up the columns of one cluster: shape (n, number of different uids), in uids' order."""
     order = list(dict.fromkeys(uids))
@@ -280,7 +249,7 @@ def top_two(
 
 def describe(
     rows: NDArray[np.int64],
-    X: NDArray[np.float32],
+    X: NDArray[np.float32] | Rows,
     probabilities: NDArray[np.float32] | Rows,
     labels: NDArray[np.integer[Any]] | None = None,
     *,
@@ -294,7 +263,7 @@ def describe(
     ----------
     rows : ndarray of int64, shape (n,)
         Rows of the images.
-    X : ndarray, shape (n, d)
+    X : ndarray or Rows, shape (n, d)
         Their features.
     probabilities : ndarray or Rows, shape (n, n_clusters)
         From the head; a column that wins no image gives no cluster.
@@ -303,7 +272,8 @@ def describe(
     name : str
         Of the clustering.
     config : dict
-        Settings to keep; "uids" (of every column) and "next_uid" are added.
+        Settings to keep, "warm_start" among them where there was one; "uids" (of every column)
+        and "next_uid" are added.
     previous : Clustering, optional
         The version before, whose uids are kept where the clusters are the same.
     """
@@ -314,7 +284,9 @@ def describe(
     sizes = np.bincount(labels[placed], minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(n_clusters)
-    ranked = match_uids(rank[labels[placed]], rows[placed], n_clusters, previous)
+    ranked = match_uids(
+        rank[labels[placed]], rows[placed], n_clusters, previous, warm="warm_start" in config
+    )
     columns = [ranked[r] for r in rank]
     of_column = np.array(columns, dtype=np.int32)
     uids = np.where(labels < 0, np.int32(NOWHERE), of_column[labels])
@@ -327,7 +299,7 @@ def describe(
 
 def clusters_of(
     rows: NDArray[np.int64],
-    X: NDArray[np.float32],
+    X: NDArray[np.float32] | Rows,
     uids: NDArray[np.int32],
     probability: NDArray[np.float32],
 ) -> list[Cluster]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imageherd import memory
 from imageherd.backbones import imagenet_class_names
 from imageherd.errors import ImageherdError
 from imageherd.features.store import FeatureSet
@@ -65,6 +66,14 @@ class Features:
         4 n d bytes; of memory up to 1 GB, above it of a temporary file beside the shards.
         """
         return self.store.read(self.rows)
+
+    @property
+    def vectors(self) -> NDArray[np.float32] | Rows:
+        """The same for who goes through them once: `X` up to 1 GB, above it read when needed."""
+        rows, shape = self.rows, (len(self.rows), self.store.dim)
+        if "X" in vars(self) or 4 * shape[0] * shape[1] <= memory.MOST_IN_MEMORY:
+            return self.X
+        return Rows(lambda at: self.store.read(rows[at]), shape)
 
     @cached_property
     def views(self) -> NDArray[np.float32] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from imageherd.choosing import decide, stand_in
@@ -21,6 +22,7 @@ from imageherd.clustering import (
     Clustering,
     describe,
     probabilities_of,
+    some_rows,
     with_names,
 )
 from imageherd.counting import Count
@@ -32,8 +34,9 @@ from imageherd.heads import HEADS
 from imageherd.heads.base import Head
 from imageherd.heads.make import make_head
 from imageherd.merging import with_dendrogram
-from imageherd.neighbors import NeighborGraph, Rows
-from imageherd.quality import judge, set_aside
+from imageherd.neighbors import NeighborGraph, Rows, knn_query
+from imageherd.quality import N_NEIGHBORS as N_NEAREST
+from imageherd.quality import judge, set_aside, similarity_to_nearest
 from imageherd.versions import Versions
 
 # Beyond, neighbours are too dear for a method that has no use for them.
@@ -82,7 +85,7 @@ def fit(
     herd: Path,
     versions: Versions,
     data: Features,
-    taken_at: list[str | None],
+    items: pa.Table,
     neighbors: Callable[..., NeighborGraph],
     count: Callable[[Features], Count],
     *,
@@ -90,6 +93,8 @@ def fit(
     n_clusters: int | str,
     keep_duplicates: bool,
     reject: float,
+    train_on: int | None = None,
+    start: Head | None = None,
     params: dict[str, Any],
 ) -> Clustering:
     """Fit a head and write what it finds as the next version; the herd's lock must be held.
@@ -99,6 +104,9 @@ def fit(
     go where that image is. Without copies the result is what it would be with `keep_duplicates`.
     Images that are all alike are one cluster, and all fitted: a head wants more than one.
 
+    With `train_on` all this is of a sample. Where the others belong is what the head says of them,
+    block by block; nothing else is said of their places.
+
     Parameters
     ----------
     herd : Path
@@ -107,16 +115,18 @@ def fit(
         Where the result goes; its current version gives uids to the clusters found again.
     data : Features
         What to cluster.
-    taken_at : list of str or None
-        When each image was taken.
+    items : pyarrow.Table
+        The herd's items.
     neighbors : callable
         `Herd.neighbors`. Called for every method, once, but not for more than a million images
         and a method that needs no graph: then only copies with the same features are found, and
         nothing is said of the images' places.
     count : callable
         Counts the clusters of features, where their number is "auto".
-    method, n_clusters, keep_duplicates, reject
+    method, n_clusters, keep_duplicates, reject, train_on
         As in `Herd.cluster`.
+    start : Head, optional
+        The head of the current version, to go on from; see `imageherd.heads.base.Head.fit`.
     params : dict
         Parameters of the head, random_state and device included. Besides these "views", for
         methods that train on augmented views (scp, lsdc): True trains on those kept beside the
@@ -126,35 +136,39 @@ def fit(
     ------
     ImageherdError
         If a parameter is wrong, or given to a method to be chosen, more clusters are wanted than
-        there are different images, or the head leaves every image out.
+        there are different images to fit, or the head leaves every image out.
     """
     if not 0 <= reject < 1:
         raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
-    n, wanted_views = len(data.rows), params.get("views")
+    sample, drawn = _sample(data, train_on, params["random_state"])
+    n, wanted_views = len(sample.rows), params.get("views")
     params = {name: value for name, value in params.items() if name != "views"}
     k = 2 if n_clusters == "auto" else int(n_clusters)
     asked = make_head(stand_in(method, params), k, n, **params)
     settings: dict[str, Any] = {"features": data.key}
     settings |= {"keep_duplicates": keep_duplicates, "reject": reject, **naming_of(data)}
+    warm = _warm(versions, start)
+    settings |= warm | ({} if sample is data else {"train_on": n})
 
     @cache
     def distinct() -> tuple[NeighborGraph | None, NDArray[np.int64], Features]:
         graph = None
         wanted = getattr(asked, "n_neighbors", 0)
         if wanted or reject or n <= MOST_WITHOUT_NEED:
-            graph = neighbors(data, k=max(N_NEIGHBORS, wanted), device=params["device"])
+            graph = neighbors(sample, k=max(N_NEIGHBORS, wanted), device=params["device"])
             if graph.recall is not None:
                 settings["neighbors"] = {"k": graph.k, "recall": graph.recall}
         if keep_duplicates:
-            return graph, np.full(n, -1), data
-        copy_of = find_duplicates(data.X, graph, seconds_of(taken_at), device=params["device"])
+            return graph, np.full(n, -1), sample
+        times = seconds_of(items["taken_at"].take(pa.array(sample.rows)).to_pylist())
+        copy_of = find_duplicates(sample.X, graph, times, device=params["device"])
         if (copy_of < 0).all():
-            return graph, copy_of, data
-        return graph, copy_of, Features(data.rows[copy_of < 0], data.key, data.store)
+            return graph, copy_of, sample
+        return graph, copy_of, Features(sample.rows[copy_of < 0], data.key, data.store)
 
     k = decide_count(method, n_clusters, lambda: count(distinct()[2]), settings)
     graph, copy_of, different = distinct()
-    fitted = data if k == 1 else different
+    fitted = sample if k == 1 else different
     if k > len(fitted.rows):
         raise ImageherdError(
             f"n_clusters={k} does not suit {len(fitted.rows)} different images, the others being "
@@ -167,20 +181,20 @@ def fit(
     views = views_for(method, fitted, wanted_views)
     seen = {} if views is None else {"views": views.shape[1]}
     settings |= {"method": method, "params": head.get_params(), **seen}
-    run = _checkpoint(method, settings["params"] | seen, data, fitted)
-    kept = np.arange(n) if fitted is data else np.flatnonzero(copy_of < 0)
-    among = _graph_for(head, graph, kept, data, params["device"])
-    head.fit(fitted.X, neighbors=among, views=views, checkpoint=herd / "checkpoints" / run)
-    P = probabilities_of(head, data.X)
-    labels = head.labels_ if fitted is data else _labels_of_all(head, data.X, copy_of)
-    if graph is not None and reject:
-        labels = np.where(set_aside(graph, reject), np.int32(-1), labels)
-    if (labels == NOWHERE).all():
-        raise ImageherdError(
-            f"{method} found no cluster: every image fits nowhere. Try other parameters, or "
-            "another method."
-        )
-    copies = np.where(copy_of < 0, -1, data.rows[copy_of])
+    run = herd / "checkpoints" / _checkpoint(method, settings["params"] | seen | warm, data, fitted)
+    run.parent.mkdir(exist_ok=True)
+    kept = np.arange(n) if fitted is sample else np.flatnonzero(copy_of < 0)
+    among = _graph_for(head, graph, kept, sample, params["device"])
+    head.fit(fitted.X, neighbors=among, views=views, checkpoint=run, start=start)
+    labels = head.labels_ if fitted is sample else _labels_of_all(head, sample.X, copy_of)
+    rejecting = graph if reject else None
+    labels = _checked(method, labels, rejecting, reject)
+    copies = np.where(copy_of < 0, -1, sample.rows[copy_of])
+    if sample is not data:
+        far = _strangers(rejecting, sample, data, drawn, reject, params["device"])
+        labels, copies = _of_all(labels, copies, drawn, far)
+        graph = None
+    P = probabilities_of(head, data.vectors)
     found = keep(herd, versions, data, head, P, labels, settings, graph, copies)
     trials.unlink(missing_ok=True)
     return found
@@ -217,9 +231,10 @@ def keep(
         The row of the image that each is a copy of, -1 for none.
     """
     name, previous = versions.folder.name, versions.current()
-    found = describe(data.rows, data.X, P, labels, name=name, config=settings, previous=previous)
+    X = data.vectors
+    found = describe(data.rows, X, P, labels, name=name, config=settings, previous=previous)
     found = replace(found, quality=judge(found.uids, graph, copies))
-    found = with_dendrogram(found, data.X)
+    found = with_dendrogram(found, X)
     found = with_names(found, voted_names(herd, data, found.uids))
     return versions.write(found, head, head.history_)
 
@@ -254,6 +269,72 @@ def views_for(
             raise ImageherdError(f"{method} cannot train on views: {lacking}.")
         warnings.warn(f"{method} trains without views: {lacking}.", stacklevel=3)
     return data.views
+
+
+def _sample(
+    data: Features, train_on: int | None, random_state: int
+) -> tuple[Features, NDArray[np.int64]]:
+    """Draw the images to fit, all by default; with their positions, ascending."""
+    n = len(data.rows)
+    if train_on is not None and train_on < 2:
+        raise ImageherdError(f"train_on={train_on} images are too few to fit; give 2 or more.")
+    if train_on is None or train_on >= n:
+        return data, np.arange(n)
+    drawn = np.sort(np.random.default_rng(random_state).choice(n, train_on, replace=False))
+    return Features(data.rows[drawn], data.key, data.store), drawn
+
+
+def _warm(versions: Versions, start: Head | None) -> dict[str, str]:
+    """Say in the settings which version was gone on from."""
+    current = versions.current() if start is not None else None
+    return {} if current is None else {"warm_start": current.version}
+
+
+def _checked(
+    method: str, labels: NDArray[np.int32], graph: NeighborGraph | None, reject: float
+) -> NDArray[np.int32]:
+    """Set aside what lies farthest out, where there is a graph to tell; something must be left."""
+    if graph is not None:
+        labels = np.where(set_aside(graph, reject), np.int32(NOWHERE), labels)
+    if (labels == NOWHERE).all():
+        raise ImageherdError(
+            f"{method} found no cluster: every image fits nowhere. Try other parameters, or "
+            "another method."
+        )
+    return labels
+
+
+def _of_all(
+    labels: NDArray[np.int32],
+    copies: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    far: NDArray[np.bool_],
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Spread what is known of those drawn over all images; the head puts the others, but `far`."""
+    every = np.where(far, np.int32(NOWHERE), np.int32(MOST_PROBABLE))
+    of = np.full(len(far), -1)
+    every[drawn], of[drawn] = labels, copies
+    return every, of
+
+
+def _strangers(
+    graph: NeighborGraph | None,
+    sample: Features,
+    data: Features,
+    drawn: NDArray[np.int64],
+    reject: float,
+    device: str,
+) -> NDArray[np.bool_]:
+    """Tell which images outside the sample lie farther out than all but `reject` of the sample."""
+    far = np.zeros(len(data.rows), dtype=bool)
+    if graph is None:
+        return far
+    others = np.setdiff1d(np.arange(len(data.rows)), drawn)
+    k = min(N_NEAREST, graph.k)
+    similar = knn_query(sample.X, some_rows(data.vectors, others), k, device=device)[1]
+    mean = similar.mean(1, dtype=np.float64).astype(np.float32)
+    far[others] = mean < np.quantile(similarity_to_nearest(graph), reject)
+    return far
 
 
 def _trials(

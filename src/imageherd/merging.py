@@ -22,6 +22,7 @@ from imageherd.clustering import (
 )
 from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, voted_names
 from imageherd.errors import ImageherdError
+from imageherd.neighbors import Rows
 from imageherd.quality import Quality, judge
 from imageherd.versions import Versions, versions_of
 
@@ -70,7 +71,7 @@ class Dendrogram:
         return groups
 
 
-def build(X: NDArray[np.float32], parts: NDArray[np.int32]) -> Dendrogram:
+def build(X: NDArray[np.float32] | Rows, parts: NDArray[np.int32]) -> Dendrogram:
     """Join the clusters two at a time, by Ward's criterion on their mean directions.
 
     The images are scaled to length 1 and averaged in each cluster; of all pairs of groups the one
@@ -88,7 +89,7 @@ def build(X: NDArray[np.float32], parts: NDArray[np.int32]) -> Dendrogram:
 
     Parameters
     ----------
-    X : ndarray, shape (n, d)
+    X : ndarray or Rows, shape (n, d)
         Features.
     parts : ndarray of int, shape (n,)
         Uid of each image's cluster; negative for an image that is in none.
@@ -108,7 +109,7 @@ def build(X: NDArray[np.float32], parts: NDArray[np.int32]) -> Dendrogram:
     )
 
 
-def with_dendrogram(clustering: Clustering, X: NDArray[np.float32]) -> Clustering:
+def with_dendrogram(clustering: Clustering, X: NDArray[np.float32] | Rows) -> Clustering:
     """Return a clustering just fitted on X (n, d) with its dendrogram among the settings kept.
 
     Of more than 2,000 clusters it is left to be built when asked for.
@@ -125,7 +126,7 @@ def dendrogram(clustering: Clustering) -> Dendrogram:
     kept = clustering.config.get("dendrogram")
     if kept and kept["uids"] == np.unique(parts[parts >= 0]).tolist():
         return Dendrogram(**kept)
-    return build(_features(clustering).X, parts)
+    return build(_features(clustering).vectors, parts)
 
 
 def merged(clustering: Clustering, n_clusters: int) -> Clustering:
@@ -171,7 +172,7 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
             becomes |= dict.fromkeys(joined, tree.first_uid + group - len(tree.uids))
     parts = clustering.uids if clustering.parts is None else clustering.parts
     columns = [becomes[uid] for uid in fitted]
-    P = probabilities_of(versions.head(clustering.version), data.X)
+    P = probabilities_of(versions.head(clustering.version), data.vectors)
     uids, probability, second = top_two(P, columns, _places(fitted, parts))
     config = config | {"uids": columns, "dendrogram": asdict(tree)}
     config.pop("parts", None)
@@ -181,7 +182,7 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
         uids=uids,
         probability=probability,
         second=second,
-        clusters=clusters_of(data.rows, data.X, uids, probability),
+        clusters=clusters_of(data.rows, data.vectors, uids, probability),
         config=config | ({"parts": fitted} if is_merged else {}),
         parts=parts if is_merged else None,
         quality=_judged(clustering.quality, uids, data, herd),

@@ -42,6 +42,24 @@ def versions_of(herd: Path, name: str) -> Versions:
     return Versions(herd / "clusterings" / name)
 
 
+def clustering_of(herd: Path, name: str) -> Clustering:
+    """Return the current version of a clustering of a herd.
+
+    Raises
+    ------
+    ImageherdError
+        If it has none of this name.
+    """
+    found = versions_of(herd, name).current()
+    if found is None:
+        known = sorted(p.parent.name for p in herd.glob("clusterings/*/current.json"))
+        raise ImageherdError(
+            f"{herd} has no clustering {name!r} (it has {', '.join(known) or 'none yet'}); run "
+            "`imageherd cluster`."
+        )
+    return found
+
+
 class Versions:
     """The versions of one clustering in a herd: a folder of folders, each immutable once written.
 

@@ -23,19 +23,17 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   imageherd cluster holiday.herd --n-clusters 20
-  imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi"""
+  imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi
+  imageherd cluster holiday.herd --warm-start by-temi
+  imageherd cluster museum.herd --train-on 200000 --n-clusters 500"""
 
 
 METHODS = ("auto", *options.METHODS)
-Method = Annotated[
-    str,
-    typer.Option(
-        "--method",
-        metavar="|".join(METHODS),
-        help="How to cluster; auto tries the quick ones and takes the one whose clusters are "
-        "the most plausible.",
-    ),
-]
+_HOW = (
+    "How to cluster; auto tries the quick ones and takes the one whose clusters are the most "
+    "plausible."
+)
+Method = Annotated[str, typer.Option("--method", metavar="|".join(METHODS), help=_HOW)]
 KeepDuplicates = Annotated[
     bool,
     typer.Option(
@@ -48,9 +46,25 @@ KeepDuplicates = Annotated[
 
 def cluster(
     herd: options.HerdArgument,
-    method: Method = options.DEFAULT_METHOD,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="|".join(METHODS),
+            show_default=f"{options.DEFAULT_METHOD}, or that of --warm-start",
+            help=_HOW,
+        ),
+    ] = None,
     n_clusters: options.NClusters = "auto",
-    name: options.ClusteringName = "default",
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            show_default="default, or that of --warm-start",
+            help="What the clustering is called.",
+        ),
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,6 +102,25 @@ def cluster(
             show_default=False,
         ),
     ] = None,
+    train_on: Annotated[
+        int | None,
+        typer.Option(
+            "--train-on",
+            metavar="N",
+            help="Fit N images drawn at random; the others go where the result puts them. For "
+            "millions of images.",
+            show_default="all",
+        ),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            metavar="NAME",
+            help="Make this clustering anew, with the images that came since, from what its "
+            "method had learned.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -102,24 +135,27 @@ def cluster(
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
-        checks.one_of("--method", method, METHODS)
+        checks.one_of("--method", method or options.DEFAULT_METHOD, METHODS)
+        name = _name(name, warm_start, train_on)
         if method == "auto" and param:
             raise ImageherdError("--param is for one method; auto tries several. Name the method.")
         checks.one_of("--neighbors", neighbors, checks.NEIGHBORS)
         checks.device_name(device)
         checks.existing_herd(herd)
-        params = checks.parameters(method, param or [])
-        if views is not None:
-            params["views"] = views
 
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
 
         resolve_device(device)
         kept = Herd(herd)
+        used = method or options.DEFAULT_METHOD
+        if method is None and warm_start is not None:
+            used = kept.clustering(name).config["method"]
+        params = checks.parameters(used, param or [])
+        params |= {} if views is None else {"views": views}
         checks.fits(wanted, len(kept.features().rows))
         if unfreeze is not None:
-            _check_unfreeze(kept, method, unfreeze)
+            _check_unfreeze(kept, used, unfreeze)
         try:
             with collapse_told_once():
                 found = kept.cluster(
@@ -131,17 +167,19 @@ def cluster(
                     keep_duplicates=keep_duplicates,
                     reject=reject,
                     neighbors=neighbors,
+                    train_on=train_on,
+                    warm_start=warm_start is not None,
                     **params,
                 )
         except (ValueError, TypeError) as error:
             # A head checks the values of its parameters when it is fitted.
             if not params:
                 raise
-            raise ImageherdError(f"{method} does not take these parameters: {error}") from error
+            raise ImageherdError(f"{used} does not take these parameters: {error}") from error
         if unfreeze is not None:
-            from imageherd.pretraining.joint_run import unfreeze as train_on
+            from imageherd.pretraining.joint_run import unfreeze as go_on
 
-            found = train_on(kept, found, folder_of(unfreeze), random_state=seed, device=device)
+            found = go_on(kept, found, folder_of(unfreeze), random_state=seed, device=device)
             screen.remark(f"To use the network: --backbone {shown(unfreeze)}")
         chosen = "" if name == "default" else f" --name {name}"
         if copies := of_copies(found):
@@ -162,6 +200,17 @@ def _check_unfreeze(herd: Herd, method: str, out: str) -> None:
     startable(herd, herd.features().key, folder_of(out))
 
 
+def _name(name: str | None, warm_start: str | None, train_on: int | None) -> str:
+    """Say what the clustering is called, after a look at what decides it or goes with it."""
+    if train_on is not None and train_on < 2:
+        raise ImageherdError(f"--train-on {train_on} is too few to fit; give 2 or more.")
+    if warm_start is not None and name not in (None, warm_start):
+        raise ImageherdError(
+            f"--warm-start {warm_start} makes {warm_start} anew; leave --name {name} out."
+        )
+    return name or warm_start or "default"
+
+
 @contextmanager
 def collapse_told_once() -> Iterator[None]:
     """Leave it to `tables.cluster_table` to say that clusters stayed empty."""
@@ -178,6 +227,14 @@ def say_why(screen: Screen, clustering: Clustering) -> None:
         screen.remark(f"{reason}.")
     if "chosen" in clustering.config:
         screen.remark(f"{clustering.config['chosen']['reason']}.")
+    config = clustering.config
+    if before := config.get("warm_start"):
+        screen.remark(f"{config['method']} went on from version {before}.")
+    if n_fitted := config.get("train_on"):
+        screen.remark(
+            f"{n_fitted:,} of {counted(len(clustering.rows), 'image')} were fitted, drawn with "
+            f"seed {config['params']['random_state']}; the others went where that puts them."
+        )
     if n_views := clustering.config.get("views"):
         screen.remark(f"Trained on {counted(n_views, 'augmented view')} of each image.")
     if found := clustering.config.get("neighbors"):
