@@ -186,14 +186,20 @@ def run_one(method: str, file: Path, k: int) -> dict[str, Any]:
     return found | {"recall": round(recall(X, ids[truth["rows"]], truth), 4)}
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def prepare(folder: Path, n: int, d: int, k: int, features: Path | None = None) -> np.ndarray:
+    """Write the vectors, and what is right for a sample of them."""
     file = folder / "vectors.npy"
-    if args.features:
-        np.save(file, np.load(args.features, mmap_mode="r")[: args.n])
+    if features:
+        np.save(file, np.load(features, mmap_mode="r")[:n])
     else:
-        make(folder, args.n, args.d, 1, components=min(1_000, max(1, args.n // 100)))
-    X = np.load(file, mmap_mode="r").view(np.ndarray)
-    np.savez(folder / "truth.npz", **exact_of_sample(X, args.k))
+        make(folder, n, d, 1, components=min(1_000, max(1, n // 100)))
+    X: np.ndarray = np.load(file, mmap_mode="r").view(np.ndarray)
+    np.savez(folder / "truth.npz", **exact_of_sample(X, k))
+    return X
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    X = prepare(folder, args.n, args.d, args.k, args.features)
     threads = {f"{lib}_NUM_THREADS": str(args.threads) for lib in ("OMP", "OPENBLAS", "MKL")}
     results = []
     for method in args.methods:
