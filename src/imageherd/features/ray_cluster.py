@@ -27,6 +27,14 @@ PREFIX = "imageherd-ray-"
 
 # Vectors that wait for their turn and keys of images; what is more goes to the disk.
 _OBJECT_STORE_BYTES = 2**30
+# Read when Ray is imported, and handed on to what it starts.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # What it calls an error is a remark on how Ray Data makes its actors.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # It prints to stdout that a worker died, and that it makes another.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
 _ANSWER_SECONDS = 10
 _LOGGERS = ("ray", "ray.data")
 
@@ -39,10 +47,8 @@ def require_ray() -> Any:
     ImageherdError
         If it is not installed.
     """
-    # Read when Ray is imported and handed on to what it starts.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What Ray's own part in C++ calls an error is a remark on how Ray Data makes its actors.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
@@ -162,7 +168,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*ray_remote")
+            warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):
