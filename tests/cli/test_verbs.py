@@ -164,7 +164,7 @@ def test_embed(run, herd, photos):
     verb, (folder,), options = herd.calls[-1]
     assert (verb, folder.uri) == ("embed", FolderSource(photos).uri)
     backbone = {"backbone": "efficientnet-lite0", "device": "auto"}
-    assert options == backbone | {"workers": 3, "moved_from": None, "views": 0}
+    assert options == backbone | {"workers": 3, "moved_from": None, "views": 0, "engine": None}
     assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
 
 
@@ -214,6 +214,8 @@ def test_cluster_hands_parameters_to_the_head(run, made):
         "keep_duplicates": True,
         "reject": 0.02,
         "neighbors": "exact",
+        "train_on": None,
+        "warm_start": False,
         "n_heads": 8,
         "objective": "wpmi",
     }

@@ -135,6 +135,8 @@ def cluster(
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
+        if warm_start is None:
+            method = method or options.DEFAULT_METHOD
         checks.one_of("--method", method or options.DEFAULT_METHOD, METHODS)
         name = _name(name, warm_start, train_on)
         if method == "auto" and param:
@@ -148,9 +150,7 @@ def cluster(
 
         resolve_device(device)
         kept = Herd(herd)
-        used = method or options.DEFAULT_METHOD
-        if method is None and warm_start is not None:
-            used = kept.clustering(name).config["method"]
+        used = method or kept.clustering(name).config["method"]
         params = checks.parameters(used, param or [])
         params |= {} if views is None else {"views": views}
         checks.fits(wanted, len(kept.features().rows))
@@ -232,8 +232,9 @@ def say_why(screen: Screen, clustering: Clustering) -> None:
         screen.remark(f"{config['method']} went on from version {before}.")
     if n_fitted := config.get("train_on"):
         screen.remark(
-            f"{n_fitted:,} of {counted(len(clustering.rows), 'image')} were fitted, drawn with "
-            f"seed {config['params']['random_state']}; the others went where that puts them."
+            f"{n_fitted:,} of {counted(len(clustering.rows), tables.noun(clustering))} were "
+            f"fitted, drawn with seed {config['params']['random_state']}; the others went where "
+            "that puts them."
         )
     if n_views := clustering.config.get("views"):
         screen.remark(f"Trained on {counted(n_views, 'augmented view')} of each image.")

@@ -1,0 +1,54 @@
+"""--train-on and --warm-start from the command line, on a herd of vectors."""
+
+import json
+
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(0)
+CENTERS = RNG.normal(size=(3, 8)) * 4
+X = (CENTERS[np.arange(90) % 3] + RNG.normal(size=(90, 8))).astype(np.float32)
+
+
+@pytest.fixture
+def herd(run, tmp_path):
+    np.save(tmp_path / "v.npy", X)
+    assert run("embed", tmp_path / "v.npy", "--herd", tmp_path / "v.herd").exit_code == 0
+    return tmp_path / "v.herd"
+
+
+def test_a_sample_is_said_and_told_apart(run, herd):
+    options = ("--method", "kmeans", "--n-clusters", 3, "--seed", 5)
+    result = run("cluster", herd, *options, "--train-on", 60)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "60 of 90 vectors were fitted, drawn with seed 5;" in said
+    config = json.loads((herd / "clusterings/default/v0001/clusters.json").read_text())
+    assert config["train_on"] == 60
+    wrong = run("cluster", herd, *options, "--train-on", 1)
+    assert wrong.exit_code == 2
+    assert "--train-on 1 is too few to fit; give 2 or more." in wrong.output
+    few = run("cluster", herd, *options, "--train-on", 2)
+    assert "n_clusters=3 does not suit 2 images" in " ".join(few.output.split())
+
+
+def test_a_warm_start_needs_no_more_than_the_name(run, herd):
+    first = run("cluster", herd, "--method", "kmeans", "--n-clusters", 3, "--name", "mine")
+    assert first.exit_code == 0, first.output
+    again = run("cluster", herd, "--warm-start", "mine", "--json")
+    assert again.exit_code == 0, again.output
+    found = json.loads(again.stdout)["clustering"]
+    assert (found["name"], found["version"]) == ("mine", "v0002")
+    said = run("cluster", herd, "--warm-start", "mine").output
+    assert "kmeans went on from version v0002." in said
+    for wrong, message in (
+        (("--name", "other"), "--warm-start mine makes mine anew; leave --name other out."),
+        (("--method", "tsp"), "method=kmeans, so method=tsp cannot start from it"),
+        (("--n-clusters", 4), "n_clusters=3, so n_clusters=4"),
+        (("--param", "n_heads=2"), "kmeans has no parameter"),
+    ):
+        result = run("cluster", herd, "--warm-start", "mine", *wrong)
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+    nobody = run("cluster", herd, "--warm-start", "yours")
+    assert "has no clustering 'yours' (it has mine)" in " ".join(nobody.output.split())
