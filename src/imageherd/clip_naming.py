@@ -26,7 +26,7 @@ from imageherd.features.reading import Job, read_image
 from imageherd.naming import ClusterName, vote_names
 from imageherd.progress import progress
 from imageherd.sources import sources_of
-from imageherd.versions import versions_of
+from imageherd.versions import extending, versions_of
 
 PROTOTYPES = 32
 WEIGHTS = ("cosine", "softmax")
@@ -104,7 +104,7 @@ def name_anew(
         vote = (clip, texts, prompt, prototypes, weights, device)
         names, config["naming"] = _clip_names(herd, data, uids, items, *vote)
     versions = versions_of(herd, clustering.name)
-    named = with_names(replace(clustering, config=config), names)
+    named = extending(with_names(replace(clustering, config=config), names), clustering)
     history = versions.folder / clustering.version / "history.parquet"
     epochs = pq.read_table(history).to_pylist() if history.is_file() else []
     return versions.write(named, versions.head(clustering.version, device="cpu"), epochs)

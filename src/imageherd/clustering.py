@@ -87,6 +87,10 @@ class Clustering:
         Where its versions are kept.
     quality : Quality or None
         How well each image sits in its place; None if made before that was kept.
+    by_hand : ndarray of bool, shape (n,), or None
+        Which images a person has placed; None where there are no edits.
+    as_trained : Clustering or None
+        What it was before a person's edits; None where there are none.
     """
 
     name: str
@@ -100,6 +104,8 @@ class Clustering:
     parts: NDArray[np.int32] | None = None
     folder: Path | None = None
     quality: Quality | None = None
+    by_hand: NDArray[np.bool_] | None = None
+    as_trained: Clustering | None = None
 
     def merge(self, n_clusters: int) -> Clustering:
         """Return it with `n_clusters` of them, coarser or finer; see `imageherd.merging.merged`.

@@ -99,6 +99,25 @@ def feature_set(herd: Path, key: str) -> FeatureSet:
     return FeatureSet(folder)
 
 
+def features_of(herd: Path, key: str | None, rows: NDArray[np.int64]) -> Features:
+    """Return the features `key` of those of the rows that have some.
+
+    Raises
+    ------
+    ImageherdError
+        If the herd has no features, none of this key, or none of these rows.
+    """
+    if key is None:
+        raise ImageherdError(f"{herd} has no features yet; run `imageherd embed` first.")
+    store = feature_set(herd, key)
+    rows = np.intersect1d(rows, store.rows_present(), assume_unique=True)
+    if len(rows) == 0:
+        raise ImageherdError(
+            f"{herd} holds no readable image with features {key}; run `imageherd embed`."
+        )
+    return Features(rows, key, store)
+
+
 def naming_of(data: Features) -> dict[str, Any]:
     """Return what a clustering's settings say of its names, where no classifier votes on them."""
     return {"naming": NAMING} if data.store.manifest["identity"].get("output") == TFIDF else {}

@@ -28,6 +28,7 @@ from imageherd.clustering import (
 from imageherd.counting import Count
 from imageherd.derived import N_NEIGHBORS, Features, naming_of, rows_digest, voted_names
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
+from imageherd.edits.carrying import before_another
 from imageherd.errors import ImageherdError
 from imageherd.features.views import view_sets
 from imageherd.heads import HEADS
@@ -230,7 +231,7 @@ def keep(
     copies : ndarray of int64, shape (n,)
         The row of the image that each is a copy of, -1 for none.
     """
-    name, previous = versions.folder.name, versions.current()
+    name, previous = versions.folder.name, before_another(versions, P.shape[1])
     X = data.vectors
     found = describe(data.rows, X, P, labels, name=name, config=settings, previous=previous)
     found = replace(found, quality=judge(found.uids, graph, copies))

@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imageherd import export as export_module
-from imageherd.assignment import Assignment, keep_placed, place
+from imageherd.assignment import Assignment, place
 from imageherd.backbones import DEFAULT_BACKBONE
 from imageherd.clip_naming import name_anew
 from imageherd.clustering import Clustering
 from imageherd.columns import columns_of
 from imageherd.counting import Count, count_clusters
-from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, kept_map
+from imageherd.derived import N_NEIGHBORS, Features, feature_set, features_of, kept_graph, kept_map
+from imageherd.edits.carrying import keep_new
+from imageherd.edits.editing import Edits, edited
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import Evaluation, evaluate, labels_of
 from imageherd.features.estimate import estimate as estimate_embedding
@@ -81,16 +83,7 @@ class Herd:
         key : str, optional
             Which feature set; the one embedded last by default.
         """
-        key = key or read_project(self.path)["features"]
-        if key is None:
-            raise ImageherdError(f"{self.path} has no features yet; run `imageherd embed` first.")
-        store = feature_set(self.path, key)
-        rows = np.intersect1d(self._readable(), store.rows_present(), assume_unique=True)
-        if len(rows) == 0:
-            raise ImageherdError(
-                f"{self.path} holds no readable image with features {key}; run `imageherd embed`."
-            )
-        return Features(rows, key, store)
+        return features_of(self.path, key or read_project(self.path)["features"], self._readable())
 
     def neighbors(
         self, features: Features | None = None, *, k: int = N_NEIGHBORS, **options: Any
@@ -251,29 +244,35 @@ class Herd:
         """Estimate how many clusters there are; options of `imageherd.counting.count_clusters`."""
         return count_clusters((features or self.features()).X, **options)
 
-    def clustering(self, name: str = "default") -> Clustering:
-        """Return the current version of a clustering, with the names given by a person."""
+    def clustering(self, name: str = "default", *, as_trained: bool = False) -> Clustering:
+        """Return the current version of a clustering, with the edits of a person.
+
+        With `as_trained` images are where the head put them; names that a person gave stay.
+        """
         read_project(self.path)
-        return clustering_of(self.path, name)
+        return (clustering_of if as_trained else edited)(self.path, name)
+
+    def edit(self, name: str = "default", author: str = "") -> Edits:
+        """Edit a clustering by hand: see `imageherd.edits.editing.Edits`."""
+        read_project(self.path)
+        return Edits(self.path, name, author)
 
     def name(self, clip: str | None = None, *, name: str = "default", **options: Any) -> Clustering:
         """Let the images vote on the names anew; see `imageherd.clip_naming.name_anew`."""
         with self._writing():
-            old = self.clustering(name)
+            old = self.clustering(name, as_trained=True)
             data = self.features(old.config["features"])
             return name_anew(self.path, old, data, self.items(), clip=clip, **options)
 
     def rename(self, uid: int, text: str, *, name: str = "default") -> Clustering:
         """Give the cluster `uid` a name of your own; it is kept when the clustering is refitted."""
-        self.clustering(name).cluster(uid)
-        with locked(self.path):
-            versions_of(self.path, name).give_name(uid, text)
+        self.edit(name).rename(uid, text)
         return self.clustering(name)
 
     def merge(self, n_clusters: int, *, name: str = "default", to: str | None = None) -> Clustering:
         """Make a clustering coarser or finer and keep it: see `imageherd.merging.keep_merged`."""
         with self._writing():
-            return keep_merged(self.path, self.clustering(name), n_clusters, to)
+            return keep_merged(self.path, self.clustering(name, as_trained=True), n_clusters, to)
 
     def assign(
         self,
@@ -286,7 +285,8 @@ class Herd:
     ) -> Assignment:
         """Embed the images of `source` and place those not yet clustered in existing clusters.
 
-        What fits nowhere is set aside; see `imageherd.assignment.place`.
+        What fits nowhere is set aside; see `imageherd.assignment.place`. A person's edits lead on
+        from there: see `imageherd.edits.carrying.keep_new`.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class Herd:
         """
         if not 0 <= reject < 1:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
-        old = self.clustering(name)
+        old = self.clustering(name, as_trained=True)
         key = old.config["features"]
         with another_feature_set(self.path, key, name) as backbone:
             self.embed(source, backbone=backbone, device=device, **how)
@@ -309,10 +309,9 @@ class Herd:
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)
         found = place(old, head, data.rows, data.X, reject=reject, device=device)
-        if len(found.rows):
-            with self._writing():
-                keep_placed(self.path, found, head)
-                remove_leftovers(self.path, self._readable())
+        with self._writing():
+            found = keep_new(self.path, found, head, data)
+            remove_leftovers(self.path, self._readable())
         return found
 
     def search(
@@ -329,61 +328,59 @@ class Herd:
 
     # ---- what comes out
 
-    def report(self, path: str | Path | None = None, *, name: str = "default") -> Path:
+    def report(
+        self, path: str | Path | None = None, *, name: str = "default", as_trained: bool = False
+    ) -> Path:
         """Write the HTML report of a clustering; returns its path.
 
-        Parameters
-        ----------
-        path : str or Path, optional
-            Where; by default ``report/index.html`` in the herd, or ``report/<name>.html`` for a
-            clustering that is not called "default".
-        name : str, default="default"
-            Which clustering.
+        By default that is ``report/index.html`` in the herd, or ``report/<name>.html`` for a
+        clustering that is not called "default".
         """
         from imageherd.report import report_file, write_report
         from imageherd.report.gather import gather
 
-        clustering = self.clustering(name)
+        clustering = self.clustering(name, as_trained=as_trained)
         file = report_file(self.path, name) if path is None else Path(path)
         data = self.features(clustering.config["features"])
-        xy = kept_map(self.path, data)
-        known = (self._items.table(), sources_of(self.path))
-        return write_report(gather(clustering, data.rows, data.X, xy, *known), file)
+        about = (data.rows, data.X, kept_map(self.path, data), self.items(), sources_of(self.path))
+        return write_report(gather(clustering, *about), file)
 
-    def figures(self, folder: str | Path, *, name: str = "default", **options: Any) -> Figures:
+    def figures(
+        self, folder: str | Path, *, name: str = "default", as_trained: bool = False, **options: Any
+    ) -> Figures:
         """Write still figures of a clustering; see `imageherd.report.figures.write_figures`."""
-        found = self.clustering(name)
+        found = self.clustering(name, as_trained=as_trained)
         about = (found, self.features(found.config["features"]), self.items())
         return write_figures(Path(folder), self.path, *about, sources_of(self.path), **options)
 
-    def evaluate(self, labels: str | Path, *, name: str = "default") -> Evaluation:
+    def evaluate(
+        self, labels: str | Path, *, name: str = "default", as_trained: bool = False
+    ) -> Evaluation:
         """Compare a clustering with known labels; see `imageherd.evaluation.evaluate`.
 
+        `labels` is "folder", "column:NAME" or a CSV file; see `imageherd.evaluation.labels_of`.
         The k-NN graph of the labelled images is computed if it is not kept yet.
-
-        Parameters
-        ----------
-        labels : str or Path
-            "folder", "column:NAME" or a CSV file; see `imageherd.evaluation.labels_of`.
-        name : str, default="default"
-            Which clustering.
         """
-        clustering = self.clustering(name)
-        return evaluate(
-            clustering,
-            labels_of(labels, self._items.table().take(pa.array(clustering.rows)), self.path),
-            feature_set(self.path, clustering.config["features"]),
-            versions_of(self.path, name).head(clustering.version),
-            self.neighbors,
-        )
-
-    def export(self, destination: str | Path, *, name: str = "default", **options: Any) -> Path:
-        """Write a clustering for others to use; options of `imageherd.export.export`."""
-        clustering = self.clustering(name)
+        clustering = self.clustering(name, as_trained=as_trained)
         store = feature_set(self.path, clustering.config["features"])
-        about = (clustering, items := self._items.table(), sources_of(self.path), store)
-        options |= {"columns": columns_of(self.path, items)}
-        return export_module.export(*about, Path(destination), **options)
+        head = versions_of(self.path, name).head(clustering.version)
+        known = labels_of(labels, self.items().take(clustering.rows), self.path)
+        return evaluate(clustering, known, store, head, self.neighbors)
+
+    def export(
+        self,
+        destination: str | Path,
+        *,
+        name: str = "default",
+        as_trained: bool = False,
+        **how: Any,
+    ) -> Path:
+        """Write a clustering for others to use; options of `imageherd.export.export`."""
+        clustering = self.clustering(name, as_trained=as_trained)
+        store = feature_set(self.path, clustering.config["features"])
+        about = (clustering, items := self.items(), sources_of(self.path), store)
+        how |= {"columns": columns_of(self.path, items)}
+        return export_module.export(*about, Path(destination), **how)
 
     # ---- inside
 

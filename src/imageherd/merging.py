@@ -21,6 +21,7 @@ from imageherd.clustering import (
     with_names,
 )
 from imageherd.derived import N_NEIGHBORS, Features, feature_set, kept_graph, voted_names
+from imageherd.edits.carrying import before_another
 from imageherd.errors import ImageherdError
 from imageherd.neighbors import Rows
 from imageherd.quality import Quality, judge
@@ -151,6 +152,7 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
     ImageherdError
         If `n_clusters` is out of range, or no herd keeps the clustering.
     """
+    clustering = clustering.as_trained or clustering
     data, versions = _features(clustering), Versions(_folder(clustering))
     herd = versions.folder.parents[1]
     tree, config = dendrogram(clustering), clustering.config
@@ -175,7 +177,8 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
     P = probabilities_of(versions.head(clustering.version), data.vectors)
     uids, probability, second = top_two(P, columns, _places(fitted, parts))
     config = config | {"uids": columns, "dendrogram": asdict(tree)}
-    config.pop("parts", None)
+    for about in ("parts", "edits_of"):
+        config.pop(about, None)
     is_merged = columns != fitted
     found = replace(
         clustering,
@@ -220,6 +223,9 @@ def keep_merged(herd: Path, clustering: Clustering, n_clusters: int, to: str | N
             f"{herd} has a clustering {to!r} already; choose another name, or merge that one."
         )
     source = versions_of(herd, clustering.name)
+    if to is None:
+        clustering = before_another(source, len(clustering.config["uids"])) or clustering
+    clustering = clustering.as_trained or clustering
     found, given = merged(clustering, n_clusters), source.given_names()
     head = source.head(clustering.version)
     target.write(replace(found, name=target.folder.name), head, [])

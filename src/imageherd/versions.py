@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imageherd.clustering import Cluster, Clustering
+from imageherd.edits.journal import Journal
 from imageherd.errors import ImageherdError
 from imageherd.features.items import read_parquet
 from imageherd.files import read_json, write_atomically, write_json
@@ -60,6 +61,29 @@ def clustering_of(herd: Path, name: str) -> Clustering:
     return found
 
 
+def edits_of(clustering: Clustering) -> str:
+    """Return the version whose edits are a clustering's too: its own, or the one it extends."""
+    return str(clustering.config.get("edits_of", clustering.version))
+
+
+def extending(clustering: Clustering, before: Clustering) -> Clustering:
+    """Return the clustering so that, once written, the edits of the version `before` are its own.
+
+    It must have the images of that version in the clusters that they were in.
+    """
+    return replace(clustering, config=clustering.config | {"edits_of": edits_of(before)})
+
+
+def checked_name(uid: int, name: str) -> str:
+    """Return a name given by a person, without spaces around it; refuse what is none."""
+    name = name.strip()
+    if not 0 < len(name) <= MAX_NAME:
+        raise ImageherdError(
+            f"The new name of cluster {uid} has {len(name)} characters; give 1 to {MAX_NAME}."
+        )
+    return name
+
+
 class Versions:
     """The versions of one clustering in a herd: a folder of folders, each immutable once written.
 
@@ -72,20 +96,28 @@ class Versions:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def current(self) -> Clustering | None:
-        """Read the version that counts, with the names given by a person; None if there is none."""
+    def current_version(self) -> str | None:
+        """Return the name of the version that counts, None if there is none."""
         pointer = self.folder / "current.json"
-        if not pointer.exists():
-            return None
-        folder = self.folder
         try:
-            folder = self.folder / read_json(pointer)["version"]
+            return str(read_json(pointer)["version"]) if pointer.exists() else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(self.folder, error) from error
+
+    def current(self) -> Clustering | None:
+        """Read the version that counts, with the names given by a person; None if there is none.
+
+        It is as the head gave it; `imageherd.edits` has what a person has changed.
+        """
+        version = self.current_version()
+        if version is None:
+            return None
+        folder = self.folder / version
+        try:
             config = read_json(folder / "clusters.json")
             table = read_parquet(folder / "assignments.parquet")
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise ImageherdError(
-                f"The clustering in {folder} cannot be read ({error}); run `imageherd cluster`."
-            ) from error
+            raise self._unreadable(folder, error) from error
         if config["format"] > FORMAT:
             raise ImageherdError(
                 f"{folder} was written by a newer imageherd (format {config['format']}, this one "
@@ -94,6 +126,7 @@ class Versions:
         given = self.given_names()
         clusters = [Cluster(**c) for c in config.pop("clusters")]
         del config["format"]
+        config["next_uid"] = max(config["next_uid"], Journal(self.folder).next_uid())
         return Clustering(
             name=self.folder.name,
             version=folder.name,
@@ -106,6 +139,11 @@ class Versions:
             parts=table["part"].to_numpy() if "part" in table.column_names else None,
             folder=self.folder,
             quality=_quality(table),
+        )
+
+    def _unreadable(self, folder: Path, error: Exception) -> ImageherdError:
+        return ImageherdError(
+            f"The clustering in {folder} cannot be read ({error}); run `imageherd cluster`."
         )
 
     def head(self, version: str, *, device: str = "auto") -> Head:
@@ -151,7 +189,10 @@ class Versions:
         return replace(clustering, version=version, clusters=named, folder=self.folder)
 
     def given_names(self) -> dict[int, str]:
-        """Return the names given by a person, by uid."""
+        """Return the names given by a person, by uid: those kept here, and by the journal."""
+        return self._kept_names() | Journal(self.folder).names()
+
+    def _kept_names(self) -> dict[int, str]:
         path = self.folder / "names.json"
         if not path.exists():
             return {}
@@ -163,13 +204,8 @@ class Versions:
             ) from error
 
     def give_name(self, uid: int, name: str) -> None:
-        """Record a name given by a person; it outlives refits."""
-        name = name.strip()
-        if not 0 < len(name) <= MAX_NAME:
-            raise ImageherdError(
-                f"The new name of cluster {uid} has {len(name)} characters; give 1 to {MAX_NAME}."
-            )
-        write_json(self.folder / "names.json", {**self.given_names(), uid: name})
+        """Keep a name that a person gave to a cluster which this one came from."""
+        write_json(self.folder / "names.json", {**self._kept_names(), uid: checked_name(uid, name)})
 
     def _last_version(self) -> int:
         versions = [p.name for p in self.folder.glob("v[0-9]*")]
