@@ -6,9 +6,9 @@
 
 Every case runs in a process of its own and its record is kept at once; a case that the file has
 already, from this machine, is left out, so the same command goes on where it was stopped. A case
-that fails is said and left out, and the exit status is 1. A record carries the machine, its load
-before the case, versions, date and command. --list shows the cases and runs none; --table makes the
-table and runs none. More in benchmarks/README.md.
+that fails is said and left out, and the exit status is 1. A record carries the machine, how many of
+its cores worked for others meanwhile, versions, commit, date and command. --list shows the
+cases and --table makes the table; neither runs any. More in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -85,19 +85,26 @@ def run(plan: list[tuple[str, Case]], kept: list[Case], options: Any, folder: Pa
 
 def measured(part: str, case: Case, options: Any, folder: Path) -> Case:
     alone("prepare", part, case, options, folder)
-    load, date = round(os.getloadavg()[0], 1), datetime.now(UTC).isoformat(timespec="seconds")
-    began = time.perf_counter()
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    began, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
     found = alone("measure", part, case, options, folder)
-    took = round(time.perf_counter() - began, 1)
-    return {
-        "part": part,
-        "case": case,
-        **found,
-        "took": took,
-        "load": load,
-        "date": date,
-        **facts(),
-    }
+    took = time.perf_counter() - began
+    others = max(0.0, busy_seconds() - busy - (own_seconds() - own)) / took
+    timing = {"took": round(took, 1), "other_work": round(others, 2), "date": date}
+    return {"part": part, "case": case, **found, **timing, **facts()}
+
+
+def busy_seconds() -> float:
+    """Return what all cores have worked since they were started, for anybody."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split()[1:9]]
+    idle, waiting = ticks[3:5]
+    return (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Return what this process and the finished ones it started have worked."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def alone(what: str, part: str, case: Case, options: Any, folder: Path) -> Any:
