@@ -112,7 +112,8 @@ def assignments_table(
 
     Columns: row, path, status, reason, uid, name, probability, second_name, agreement, outlier,
     duplicate_of (the row of the image fitted for it; null if it was itself), taken_at, width,
-    height. An image without a cluster has nulls there, one of an old clustering in agreement,
+    height; of a clustering with a person's edits by_hand too: whether they placed the image. An
+    image without a cluster has nulls there, one of an old clustering in agreement,
     outlier and duplicate_of. Then the columns of `columns`, a row an item; one whose name is taken
     is called source_NAME.
     """
@@ -142,6 +143,9 @@ def assignments_table(
             "height": items["height"],
         }
     )
+    if clustering.by_hand is not None:
+        placed = pa.array(clustering.by_hand[position], mask=missing)
+        table = table.append_column("by_hand", placed)
     return table if columns is None else _beside(table, columns, there)
 
 

@@ -43,7 +43,9 @@ _ENDING = ".onnx"
 _PIXELS, _NETWORK, _CLUSTERS = "pixels/", "backbone/", "clusters/"
 
 
-def write_onnx(herd: str | Path, destination: str | Path, *, name: str = "default") -> Path:
+def write_onnx(
+    herd: str | Path, destination: str | Path, *, name: str = "default", as_trained: bool = False
+) -> Path:
     """Write a clustering's backbone and head as one ONNX file, and what it is as JSON beside it.
 
     The file has one input, ``pixels`` (b, 3, size, size), float32 from 0 to 255, RGB; mean and
@@ -60,8 +62,10 @@ def write_onnx(herd: str | Path, destination: str | Path, *, name: str = "defaul
     destination : str or Path
         A new file ending in ``.onnx``. A new file of the same name ending in ``.json`` gets what
         `description` returns; the model's metadata has it too.
-    name : str, default="default"
-        Which clustering.
+    name, as_trained
+        Which clustering, as in `imageherd.Herd.clustering`. Of a person's edits mergers and names
+        are in the file; a cluster that was split keeps the number that it had, as images alone do
+        not tell its parts apart.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def write_onnx(herd: str | Path, destination: str | Path, *, name: str = "defaul
         if os.path.lexists(path):
             raise ImageherdError(f"{path} exists already; export never overwrites. Name another.")
     _require_onnx()
-    found = Herd(herd).clustering(name)
+    found = Herd(herd).clustering(name, as_trained=as_trained)
     head = versions_of(herd, name).head(found.version, device="cpu")
     if head.blocks is not None and len(head.blocks) > 1:
         raise ImageherdError(
@@ -135,7 +139,8 @@ def description(
     backbone : Backbone
         The one in it.
     """
-    config, names = clustering.config, clustering.names()
+    config, trained = clustering.config, clustering.as_trained or clustering
+    names = trained.names() | clustering.names()
     uids = list(dict.fromkeys(config["uids"]))
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     steps = backbone.preprocessing.to_dict()

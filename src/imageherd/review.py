@@ -48,7 +48,7 @@ def most_doubtful(
 
     Equal ones go by the sum of the four, then by row. So that the list is not all of one kind, no
     cluster gives more than twice its even share while others have doubtful images left; and of
-    near-copies in one cluster one is enough.
+    near-copies in one cluster one is enough. What a person has placed is not in it.
 
     Parameters
     ----------
@@ -72,6 +72,8 @@ def most_doubtful(
     doubts = _doubts(clustering)
     score = doubts.max(0)
     allowed = (score > 0) & ~_repeats(clustering)
+    if clustering.by_hand is not None:
+        allowed &= ~clustering.by_hand
     if among is not None:
         allowed &= among
     order = np.lexsort((-doubts.sum(0), -score.round(6)))
@@ -97,7 +99,9 @@ def _doubts(clustering: Clustering) -> NDArray[np.float64]:
     unsure = np.minimum(unsure, 2 * (1 - p))
     far = FAR_WEIGHT * np.clip(1 - (1 - outlier) / FAR_SHARE, 0, 1)
     far[~here] = FAR_WEIGHT
-    return np.stack([apart * 1.0, strangers * here, unsure * here, far])
+    # Between two clusters that a person has merged there is nothing to choose.
+    unsure *= here & (clustering.second != uids)
+    return np.stack([apart * 1.0, strangers * here, unsure, far])
 
 
 def _position_of_copied(

@@ -37,6 +37,7 @@ def evaluate(
         ),
     ],
     name: options.ClusteringName = "default",
+    as_trained: options.AsTrained = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -51,7 +52,7 @@ def evaluate(
 
         from imageherd.herd import Herd
 
-        found = Herd(herd).evaluate(labels, name=name)
+        found = Herd(herd).evaluate(labels, name=name, as_trained=as_trained)
         screen.table(("score", "%"), ((key, f"{100 * s:.1f}") for key, s in found.scores.items()))
         _print_left_out(screen, found)
         _print_measures(screen, found)

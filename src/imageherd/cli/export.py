@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,6 +56,7 @@ def export(
         ),
     ] = None,
     name: options.ClusteringName = "default",
+    as_trained: options.AsTrained = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -71,19 +72,22 @@ def export(
         if review and kind not in ("csv", "folders"):
             raise ImageherdError("--review gives a table or folders; say --to csv or --to folders.")
         checks.existing_herd(herd)
-        path = _write(herd, destination, kind, link, review or 0, name)
+        which = {"name": name, "as_trained": as_trained}
+        path = _write(herd, destination, kind, link, review or 0, which)
         screen.line(shown(path))
         screen.result({"herd": herd, "to": kind, "destination": path})
 
 
-def _write(herd: Path, destination: Path, kind: str, link: str, review: int, name: str) -> Path:
+def _write(
+    herd: Path, destination: Path, kind: str, link: str, review: int, which: dict[str, Any]
+) -> Path:
     if kind == "onnx":
         from imageherd.onnx_model import write_onnx
 
-        return write_onnx(herd, destination, name=name)
+        return write_onnx(herd, destination, **which)
     from imageherd.herd import Herd
 
-    return Herd(herd).export(destination, to=kind, link=link, review=review, name=name)
+    return Herd(herd).export(destination, to=kind, link=link, review=review, **which)
 
 
 def _by_ending(destination: Path) -> str:

@@ -166,6 +166,12 @@ ClusteringName = Annotated[
     str,
     typer.Option("--name", metavar="NAME", help="Which clustering of the herd."),
 ]
+AsTrained = Annotated[
+    bool,
+    typer.Option(
+        "--as-trained", help="Leave out what was edited by hand; names that you gave stay."
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

@@ -37,6 +37,7 @@ def report(
         ),
     ] = None,
     name: options.ClusteringName = "default",
+    as_trained: options.AsTrained = False,
     figures: Annotated[
         bool,
         typer.Option("--figures", help="Write still figures too, in a folder beside the report."),
@@ -89,9 +90,10 @@ def report(
         if drawn:
             # First, for they are what labels that cannot be read would stop.
             folder = figures_in or _beside(output or report_file(herd, name))
-            found = opened.figures(folder, name=name, labels=labels, format=format or FORMATS[0])
+            how = {"labels": labels, "format": format or FORMATS[0]}
+            found = opened.figures(folder, name=name, as_trained=as_trained, **how)
             result |= {"figures": found.files, "figures_left_out": found.left_out}
-        result["report"] = opened.report(output, name=name)
+        result["report"] = opened.report(output, name=name, as_trained=as_trained)
         screen.line(shown(result["report"]))
         if drawn:
             _say_figures(screen, found)

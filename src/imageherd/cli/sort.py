@@ -206,6 +206,8 @@ def _report(herd: Herd, home: Path) -> Path:
     basis = [
         home / "clusterings" / CLUSTERING / "current.json",
         home / "clusterings" / CLUSTERING / "names.json",
+        home / "clusterings" / CLUSTERING / "edits.sqlite",
+        home / "clusterings" / CLUSTERING / "edits.sqlite-wal",
         *home.glob("items/*.parquet"),
     ]
     if path.exists():

@@ -180,13 +180,14 @@ def _settings(clustering: Clustering) -> dict[str, str]:
     how = "counted" if "counted" in config else "given"
     if "parts" in config:
         how = f"merged from {len(config['parts'])}"
-    naming = config.get("naming")
+    naming, n_edits = config.get("naming"), config.get("n_edits")
     return {
         "method": config["method"],
         "number of clusters": f"{len(set(config['uids']))} ({how})",
         "features": config["features"],
         "seed": str(config["params"].get("random_state")),
         "clustering": f"{clustering.name} {clustering.version}",
+        **({"edits by hand": str(n_edits)} if n_edits else {}),
     } | ({"names": f"from {naming['texts']}, by {naming['by']}"} if naming else {})
 
 
