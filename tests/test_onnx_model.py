@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from backbones.tiny_families import SIDE, save_family
 from backbones.tiny_onnx import mean_colour
-from imageherd import onnx_model
+from imageherd import onnx_graph, onnx_model
 from imageherd.backbones.preprocess import Preprocessing
 from imageherd.cli import app
 from imageherd.clustering import by_cluster
@@ -326,7 +326,7 @@ def test_the_extra_is_named(small, tmp_path, monkeypatch):
 
 
 def test_too_large_for_one_file(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_model, "MOST_BYTES", 100)
+    monkeypatch.setattr(onnx_graph, "MOST_BYTES", 100)
     with pytest.raises(ImageherdError, match="holds at most 2 GB"):
         write_onnx(small, tmp_path / "sorter.onnx")
     assert not list(tmp_path.iterdir())
@@ -338,8 +338,8 @@ def test_a_file_that_says_something_else_is_not_written(small, tmp_path, monkeyp
         other.network_.centers.copy_(other.network_.centers.flip(0))
         return tail(net, other, uids)
 
-    tail = onnx_model._tail
-    monkeypatch.setattr(onnx_model, "_tail", turned)
+    tail = onnx_graph._tail
+    monkeypatch.setattr(onnx_graph, "_tail", turned)
     with pytest.raises(ImageherdError, match="does not answer as the herd does"):
         write_onnx(small, tmp_path / "sorter.onnx")
     assert not list(tmp_path.iterdir())
