@@ -107,7 +107,8 @@ class State:
         name = next(c.name for c in joined if c.uid == largest)
         # Each one's best come first, so that all that was joined is seen.
         turns = [m for turn in range(N_MEDOIDS) for c in joined for m in c.medoids[turn : turn + 1]]
-        self.clusters[to] = _cluster(to, name, turns)
+        # The parts of one cluster have its medoids in common.
+        self.clusters[to] = _cluster(to, name, list(dict.fromkeys(turns)))
         self.uids[np.isin(self.uids, uids)] = to
         self.follows |= dict.fromkeys(uids, to)
 
