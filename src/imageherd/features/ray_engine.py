@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +32,11 @@ from imageherd.features.store import FEATURES_DTYPE, TOP5_DTYPE
 from imageherd.features.task import Embedded, EmbedShard, Engine, Work, embed_rows, read_ahead
 from imageherd.features.writer import Block
 from imageherd.images.names import display_path
-from imageherd.images.source import source_from_uri
+from imageherd.images.source import Source, shown_uri, source_from_uri
 from imageherd.progress import Advance
+
+if TYPE_CHECKING:
+    from imageherd.backbones import Backbone
 
 CORES_AN_ACTOR = 4
 RETRIES = 3
@@ -61,6 +64,7 @@ _RESULT = pa.schema(
         ("embedded", pa.list_(pa.int64())),
         ("features", pa.large_binary()),
         ("top5", pa.large_binary()),
+        ("error", pa.string()),
     ]
 )
 _FACTS = ("content_hash", "reason", "width", "height", "taken_at")
@@ -106,26 +110,20 @@ class _Embedder:
         os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)
         import ray
 
-        from imageherd.backbones import load_backbone
-
-        self.source, self.cores, self.known = source_from_uri(uri), cores, ray.get(known)
-        if not self.source.is_there():
-            raise ImageherdError(
-                f"{uri.partition(':')[2]} is not there on {socket.gethostname()}, a machine of the "
-                "cluster; put the images where every machine finds them at the same path."
-            )
-        self.backbone = load_backbone(backbone, device=device)
-        if self.backbone.key != key:
-            raise ImageherdError(
-                f"{backbone} is another network on {socket.gethostname()}: {self.backbone.key} "
-                f"there, {key} here. Install the same imageherd and models on every machine."
-            )
+        self.cores, self.known, self.error = cores, ray.get(known), ""
+        try:
+            self.source, self.backbone = _opened(uri, backbone, device, key)
+        except ImageherdError as error:
+            # Raised here it would reach the user as the text of a traceback.
+            self.error = str(error)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Embed the images of each shard of a table, of which it has one."""
         return pa.Table.from_pylist([self._embed(shard) for shard in table.to_pylist()], _RESULT)
 
     def _embed(self, shard: dict[str, Any]) -> dict[str, Any]:
+        if self.error:
+            return {"error": self.error}
         columns = (shard["row"], shard["key"], shard["content_hash"])
         jobs = [
             Job(row, key, display_path(key), known)
@@ -146,6 +144,25 @@ class _Embedder:
             "features": block.features[rows - first].tobytes(),
             "top5": None if block.top5 is None else block.top5[rows - first].tobytes(),
         }
+
+
+def _opened(uri: str, backbone: str, device: str, key: str) -> tuple[Source, Backbone]:
+    """Open the source and the model on a worker, and see that they are those of the driver."""
+    from imageherd.backbones import load_backbone
+
+    source = source_from_uri(uri)
+    if not source.is_there():
+        raise ImageherdError(
+            f"{shown_uri(uri)} is not there on {socket.gethostname()}, a machine of the cluster; "
+            "put the images where every machine finds them at the same path."
+        )
+    net = load_backbone(backbone, device=device)
+    if net.key != key:
+        raise ImageherdError(
+            f"{backbone} is another network on {socket.gethostname()}: {net.key} there, {key} "
+            "here. Install the same imageherd and models on every machine."
+        )
+    return source, net
 
 
 class _Contents(dict[str, int]):
@@ -225,7 +242,8 @@ def _results(
         num_gpus=gpus,
         max_task_retries=RETRIES,
     )
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+    # Fetched ahead, a shard would wait for the next one before it is written.
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from table.to_pylist()
 
 
@@ -240,6 +258,8 @@ def _task(jobs: list[Job]) -> pa.Table:
 
 def _received(shard: dict[str, Any], jobs: list[Job], block: Block) -> Embedded:
     """Fill a block with what an actor sent."""
+    if shard["error"]:
+        raise ImageherdError(shard["error"])
     if shard["row"] != [job.row for job in jobs]:
         raise RuntimeError(f"Ray gave the shard of row {shard['row'][0]}, not of {jobs[0].row}")
     rows = shard["embedded"]
@@ -298,16 +318,14 @@ def _errors_of_workers(ray: Any) -> Iterator[None]:
     """Turn what went wrong on a worker into an error that says so."""
     try:
         yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ImageherdError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise ImageherdError(str(cause)) from error
-        if isinstance(error, ray.exceptions.RayActorError):
+    except ray.exceptions.RayActorError as error:
+        if error.actor_init_failed:
+            last = str(error).strip().splitlines()[-1]
             raise ImageherdError(
-                f"Worker after worker died at one of the shards, {RETRIES + 1} in all: out of "
-                "memory, perhaps, or of an image that ends whatever decodes it. Try fewer --actors "
-                "or --workers, or --engine local. What was written so far is kept."
+                f"The workers could not start; is the same imageherd on every machine? {last}"
             ) from error
-        raise
+        raise ImageherdError(
+            f"Worker after worker died at one of the shards, {RETRIES + 1} in all: out of memory, "
+            "perhaps, or of an image that ends whatever decodes it. Try fewer --actors or "
+            "--workers, or --engine local. What was written so far is kept."
+        ) from error
