@@ -1,6 +1,9 @@
 """What the hub answers, by a stand-in: weights that wait as a pull request of its converter."""
 
+import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -65,3 +68,12 @@ def test_pickled_weights_without_a_conversion_are_refused(hub, monkeypatch):
     monkeypatch.setattr(hub.kind, "offers", (SimpleNamespace(num=2),))
     with pytest.raises(ImageherdError, match="no safetensors weights, and pickled ones"):
         load_backbone(NAME, device="cpu")
+
+
+def test_the_cache_is_looked_into_by_a_process_that_has_imported_nothing_else(tmp_path):
+    code = "from imageherd.backbones.hub import is_cached; print(is_cached('some/net'))"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.stdout == "False\n", done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -69,7 +70,7 @@ def is_cached(name: str) -> bool:
 def _cached(name: str) -> Path | None:
     """Return a whole model in the Hugging Face cache: the hub's main version, or a conversion."""
     repository = f"models--{name.replace('/', '--')}"
-    converted = Path(huggingface_hub.constants.HF_HUB_CACHE, repository, "refs", "refs", "pr")
+    converted = Path(constants.HF_HUB_CACHE, repository, "refs", "refs", "pr")
     others = sorted(path.name for path in converted.iterdir()) if converted.is_dir() else []
     for revision in (None, *(f"refs/pr/{number}" for number in others)):
         try:
@@ -150,7 +151,7 @@ def hub_file(repo: str, filename: str) -> Path:
 
 
 def _no_hub() -> str:
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    offline = constants.HF_HUB_OFFLINE
     return "HF_HUB_OFFLINE is set" if offline else "the Hugging Face hub cannot be reached"
 
 
