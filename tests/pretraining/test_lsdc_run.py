@@ -161,9 +161,13 @@ def test_the_command_line(home, tmp_path, monkeypatch, capsys):
     told = json.loads(result.stdout)
     assert told["clustering"]["method"] == "trained"
     assert told["clustering"]["n_images"] == 24
+    assert len(told["history"]) == 1
     kept = json.loads((tmp_path / "net" / "config.json").read_text())["settings"]
     assert (kept["labeling"], kept["flip"], kept["epochs"]) == ("sne", False, 1)
     assert Herd(tmp_path / "photos.herd").clustering("found").config["method"] in HEADS
+    (tmp_path / "words.txt").write_text("some words\nand others\n")
+    result = CliRunner().invoke(app, ["train-lsdc", "words.txt", *said[1:], *made])
+    assert (result.exit_code, "words.txt holds texts" in result.output) == (2, True)
     for wrong, sentence in (
         (["--preset", "reuters"], "--preset reuters is not known"),
         (["--composition", "cutmix"], "--composition cutmix is not known"),

@@ -132,6 +132,17 @@ def source(given: str, image_column: str | None = None) -> Listed:
     return Listed(open_source(given, image_column=image_column))
 
 
+def only_images(given: str, found: Listed) -> None:
+    """Refuse vectors and texts where a network is to be trained on images."""
+    from imageherd.sources import noun_of
+
+    if (noun := noun_of([found.uri])) != "image":
+        raise ImageherdError(
+            f"{shown(given)} holds {noun}s, and a network is trained on images. To cluster it: "
+            f"imageherd sort {shown(given)}"
+        )
+
+
 def say_source(screen: Screen, given: str, found: Listed) -> int:
     """Say in one line what the source was taken for; returns how many images it seems to hold."""
     entries = found.scan()

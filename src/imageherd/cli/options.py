@@ -20,16 +20,19 @@ HerdArgument = Annotated[
     Path,
     typer.Argument(metavar="HERD", help="The herd: the folder that sort or embed made."),
 ]
+_IMAGES = (
+    "Where the images are: a folder, with the folders in it, an archive (.tar, .zip), a table "
+    "(.parquet, .csv), a Hugging Face dataset on disk, an array (.npy, .npz)."
+)
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Where the images are: a folder, with the folders in it, an archive (.tar, .zip), a "
-        "table (.parquet, .csv), a Hugging Face dataset on disk, an array (.npy, .npz). Or vectors "
-        "(.npy, .parquet), or texts (.txt).",
+        help=f"{_IMAGES} Or vectors (.npy, .parquet), or texts (.txt).",
         show_default=False,
     ),
 ]
+ImagesArgument = Annotated[str, typer.Argument(metavar="SOURCE", help=_IMAGES, show_default=False)]
 ImageColumn = Annotated[
     str | None,
     typer.Option(

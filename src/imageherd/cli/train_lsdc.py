@@ -28,7 +28,7 @@ where ./turned is from
 
 
 def train_lsdc(
-    source: options.SourceArgument,
+    source: options.ImagesArgument,
     start: Annotated[
         str,
         typer.Option(
@@ -71,7 +71,7 @@ def train_lsdc(
             metavar="N",
             min=1,
             help="Passes over the images; schedules keep their shape.",
-            show_default="the preset's, else 100",
+            show_default="the preset's, else 100; more where images are few",
         ),
     ] = None,
     labeling: Annotated[
@@ -130,9 +130,12 @@ def train_lsdc(
         checks.device_name(device)
         check_name(out)
         params = _params(preset, labeling, composition)
-        params |= {k: v for k, v in (("epochs", epochs), ("flip", flip)) if v is not None}
+        params |= {} if flip is None else {"flip": flip}
+        # So many as were said, however few the images are.
+        params |= {} if epochs is None else {"epochs": epochs, "min_steps": 0}
         begun = _network(start)
         found = checks.source(source, image_column)
+        checks.only_images(source, found)
         checks.new_or_own_herd(herd, source, found)
         if n_clusters > (n := checks.say_source(screen, source, found)):
             raise ImageherdError(
