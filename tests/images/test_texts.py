@@ -88,6 +88,12 @@ def test_an_empty_file_a_folder_and_no_file_are_refused(write, tmp_path):
         TextFile(tmp_path / "gone.txt")
 
 
+@pytest.mark.parametrize("content", ["some words".encode("utf-16"), b"PK\x03\x04\x00\x00"])
+def test_what_is_no_text_is_refused_as_a_whole(write, content):
+    with pytest.raises(ImageherdError, match=r"zero bytes.*save it as UTF-8"):
+        write(content)
+
+
 def test_it_is_found_by_its_uri_and_by_its_name(write):
     source = write(b"some words\n")
     assert texts_of(source_from_uri(source.uri)) == {b"0000001": "some words"}

@@ -20,6 +20,8 @@ NOT_UTF8 = "not UTF-8"
 NO_TEXT = "no text after the label"
 _MAX_LABEL_BYTES = 100
 _BOM = b"\xef\xbb\xbf"
+# As much of a file as tells a text from anything else.
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class TextFile:
     Raises
     ------
     ImageherdError
-        If there is no such file.
+        If there is no such file, or it begins as no text in UTF-8 does.
     """
 
     def __init__(self, path: str | Path, *, must_exist: bool = True) -> None:
@@ -86,6 +88,8 @@ class TextFile:
                 if is_folder
                 else f"There is no file {self._shown}. Check the path."
             )
+        if must_exist:
+            self._check_head()
 
     @classmethod
     def from_uri(cls, uri: str) -> TextFile:
@@ -99,15 +103,28 @@ class TextFile:
         first = given.head.strip().partition(b"\n")[0].strip()
         return given.is_file and given.path.suffix.lower() == ".txt" and not has_image_name(first)
 
+    def _check_head(self) -> None:
+        try:
+            with self.root.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if b"\0" in head:
+            raise ImageherdError(
+                f"{self._shown} is no text in UTF-8: it has zero bytes. If it is text, save it as "
+                "UTF-8."
+            )
+
+    def _unreadable(self, error: OSError) -> ImageherdError:
+        return ImageherdError(f"{self._shown} cannot be read: {error.strerror or error}.")
+
     @cached_property
     def _lines(self) -> _Lines:
         try:
             with self.root.open("rb") as file:
                 return _lines_of(file.read())
         except OSError as error:
-            raise ImageherdError(
-                f"{self._shown} cannot be read: {error.strerror or error}."
-            ) from error
+            raise self._unreadable(error) from error
 
     @property
     def description(self) -> str:
