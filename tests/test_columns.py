@@ -63,14 +63,14 @@ def test_what_was_said_last_counts(tmp_path):
 def test_a_herd_without_columns(tmp_path):
     assert columns_of(tmp_path, items((0, b"a"), (3, b"b"))).column_names == []
     assert columns_of(tmp_path, items((0, b"a")).slice(0, 0)).column_names == []
-    with pytest.raises(ImageherdError, match="they have no columns at all: give a CSV"):
+    with pytest.raises(ImageherdError, match="there are no columns at all: give a CSV"):
         labels_in_column(tmp_path, items((0, b"a")), "label")
 
 
 def test_labels_that_are_not_there(tmp_path):
     keep_columns(tmp_path, 0, Told(keys=[b"a", b"b"], label=["", None], n=[1, 2]))
     asked = items((0, b"a"), (0, b"b"))
-    with pytest.raises(ImageherdError, match=r"without a column 'labl'; they have label, n\."):
+    with pytest.raises(ImageherdError, match=r"without a column 'labl'; there are label, n\."):
         labels_in_column(tmp_path, asked, "labl")
     with pytest.raises(ImageherdError, match=r"column 'label' .* is empty"):
         labels_in_column(tmp_path, asked, "label")
@@ -104,7 +104,7 @@ def test_labels_of_a_list_judge_a_clustering(made):
     found = made.evaluate("column:side")
     assert found.classes == ["left", "right"]
     assert found.scores == made.evaluate("folder").scores
-    with pytest.raises(ImageherdError, match="they have side, name"):
+    with pytest.raises(ImageherdError, match="there are side, name"):
         made.evaluate("column:label")
 
 

@@ -85,7 +85,7 @@ def test_an_image_of_the_herd_finds_itself(herd, photos):
         ({"item": 1, "n": 0}, "n=0 is too few"),
         ({"item": -1}, "The herd has no row -1"),
         ({"item": 99}, "The herd has no row 99; images with features are in 0 to "),
-        ({"item": "no.jpg"}, "No image of the herd has the path 'no.jpg'.*such as 'left/0.jpg'"),
+        ({"item": "no.jpg"}, "Nothing in the herd has the path 'no.jpg'.*such as 'left/0.jpg'"),
         (
             {"item": "left/empty.jpg"},
             r"'left/empty.jpg' \(row \d+\) is known to the herd, but cannot be read: ",
@@ -332,7 +332,7 @@ def test_a_file_that_is_no_image_is_told(herd, tmp_path):
 
 def test_a_path_of_two_sources_is_told_apart_by_row():
     items = pa.table({"row": [0, 1, 2], "path": ["a.jpg"] * 3, "status": ["ok", "deleted", "ok"]})
-    with pytest.raises(ImageherdError, match=r"2 images .* give one's row: 0, 2"):
+    with pytest.raises(ImageherdError, match=r"in 2 of the herd's sources; give a row: 0, 2"):
         position_of("a.jpg", np.array([0, 2]), items)
     assert position_of(2, np.array([0, 2]), items) == 1
 
@@ -368,7 +368,7 @@ def test_why_a_known_image_cannot_be_searched_for():
 def test_a_path_is_found_as_typed_and_as_shown(typed, shown):
     items = pa.table({"row": [0, 1], "path": ["a.jpg", shown], "status": ["ok", "ok"]})
     assert position_of(typed, np.array([0, 1]), items) == 1
-    with pytest.raises(ImageherdError, match="No image of the herd has the path"):
+    with pytest.raises(ImageherdError, match="Nothing in the herd has the path"):
         position_of("no\udce9.jpg", np.array([0, 1]), items)
 
 

@@ -105,14 +105,14 @@ def labels_in_column(herd: Path, items: pa.Table, name: str) -> list[str | None]
     if name not in columns.column_names:
         there = ", ".join(columns.column_names)
         raise ImageherdError(
-            f"The images of {herd} came without a column {name!r}; "
-            + (f"they have {there}." if there else "they have no columns at all: give a CSV.")
+            f"What {herd} holds came without a column {name!r}; "
+            + (f"there are {there}." if there else "there are no columns at all: give a CSV.")
         )
     labels: list[str | None] = [
         text or None for text in columns[name].cast(pa.string()).to_pylist()
     ]
     if not any(labels):
-        raise ImageherdError(f"The column {name!r} of the images of {herd} is empty.")
+        raise ImageherdError(f"The column {name!r} of {herd} is empty.")
     return labels
 
 

@@ -92,7 +92,9 @@ def search(
         data = features(key_for_texts(herd))
         # A text lies apart from all images: lists that serve those say nothing of it.
         space = open_space(herd, data, index=False)
-        return space.nearest(_text_vector(text, herd, data, device), n)
+        hits = space.nearest(_text_vector(text, herd, data, device), n)
+        # Texts that have none of the words are no answer.
+        return hits.above(0) if _counts_words(data) else hits
     chosen = clustering(name) if by == "head" else None
     data = features(chosen.config["features"] if chosen else None)
     head = own_space(herd, chosen, device) if chosen else None
@@ -146,13 +148,13 @@ def position_of(item: int | str, rows: NDArray[np.int64], items: pa.Table) -> in
         if not found:
             example = items["path"][int(rows[0])].as_py()
             raise ImageherdError(
-                f"No image of the herd has the path {item!r}; paths are written as in the report "
+                f"Nothing in the herd has the path {item!r}; paths are written as in the report "
                 f"and in exports, such as {example!r}."
             )
         if len(found) > 1:
             raise ImageherdError(
-                f"{len(found)} images of the herd have the path {item!r}, in different sources; "
-                f"give one's row: {', '.join(map(str, found))}."
+                f"The path {item!r} is in {len(found)} of the herd's sources; give a row: "
+                f"{', '.join(map(str, found))}."
             )
         item = found[0]
     at = int(np.searchsorted(rows, item))
@@ -216,10 +218,14 @@ def _text_vector(text: str, herd: Path, data: Features, device: str) -> NDArray[
 
     if not text.strip():
         raise ImageherdError("The text to search for is empty.")
-    if data.store.manifest["identity"]["output"] == TFIDF:
+    if _counts_words(data):
         words: NDArray[np.float32] = Tfidf.load(data.store.folder).transform([text]).toarray()[0]
         if not words.any():
             raise ImageherdError(f"None of the words of {text!r} is one that the features count.")
         return words
     vector: NDArray[np.float32] = encode_texts(_backbone(herd, data, device), [text])[0]
     return vector
+
+
+def _counts_words(data: Features) -> bool:
+    return bool(data.store.manifest["identity"]["output"] == TFIDF)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +67,11 @@ class Hits:
     key: str
     recall: float | None = None
     item: int | None = None
+
+    def above(self, similarity: float) -> Hits:
+        """Return those that are more similar than that."""
+        n = int((self.similarity > similarity).sum())
+        return replace(self, rows=self.rows[:n], similarity=self.similarity[:n])
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,9 @@ def test_from_texts_to_clusters_report_and_new_texts(run, texts, tmp_path):
     names = [c["name"] for c in json.loads(clustered.stdout)["clustering"]["clusters"]]
     for words in KINDS.values():
         assert sum(set(name.split(", ")) <= set(words.split()) for name in names) == 1
-    assert run("evaluate", "news.herd", "--labels", "column:label").exit_code == 0
+    scored = run("evaluate", "news.herd", "--labels", "column:label").output
+    assert "On 61 texts." in scored
+    assert "image" not in scored
     assert run("report", "news.herd").exit_code == 0
     page = (tmp_path / "news.herd/report/index.html").read_text("utf-8")
     assert "the <b>and</b> of ships" not in page
@@ -67,6 +69,8 @@ def test_texts_are_searched_by_words_and_exported_as_files(run, texts, tmp_path)
         run("search", "news.herd", "--text", "Wheat harvest", "-n", 3, "--json").stdout
     )
     assert all("wheat" in image["text"] or "harvest" in image["text"] for image in found["images"])
+    found = json.loads(run("search", "news.herd", "--text", "wheat", "--json").stdout)["images"]
+    assert all("wheat" in image["text"] for image in found), "no answer: those without the word"
     said = run("search", "news.herd", "--text", "unheard")
     assert said.exit_code == 2
     assert "None of the words" in said.output

@@ -10,6 +10,7 @@ import typer
 from imageherd.cli import checks, options
 from imageherd.cli.screen import Screen, counted
 from imageherd.cli.session import running
+from imageherd.project import read_project
 
 if TYPE_CHECKING:
     from imageherd.evaluation import Evaluation
@@ -33,7 +34,7 @@ def evaluate(
             "--labels",
             metavar="CSV|folder|column:NAME",
             help="A CSV file with the columns path and label; the word folder if each image lies "
-            "in a folder named after its class; or a column that the images' table has of them.",
+            "in a folder named after its class; or a column that came with them, such as label.",
         ),
     ],
     name: options.ClusteringName = "default",
@@ -51,16 +52,18 @@ def evaluate(
         checks.existing_herd(herd)
 
         from imageherd.herd import Herd
+        from imageherd.sources import noun_of
 
         found = Herd(herd).evaluate(labels, name=name, as_trained=as_trained)
+        noun = noun_of(read_project(herd)["sources"])
         screen.table(("score", "%"), ((key, f"{100 * s:.1f}") for key, s in found.scores.items()))
-        _print_left_out(screen, found)
-        _print_measures(screen, found)
+        _print_left_out(screen, found, noun)
+        _print_measures(screen, found, noun)
         screen.line("")
         if len(found.clusters) <= _columns_that_fit(screen, found):
-            _print_matrix(screen, found)
+            _print_matrix(screen, found, noun)
         else:
-            _print_lists(screen, found)
+            _print_lists(screen, found, noun)
         screen.result(
             {
                 "herd": herd,
@@ -77,15 +80,15 @@ def evaluate(
         )
 
 
-def _print_left_out(screen: Screen, found: Evaluation) -> None:
-    screen.remark(f"On {counted(found.n_images, 'image')}.")
+def _print_left_out(screen: Screen, found: Evaluation, noun: str) -> None:
+    screen.remark(f"On {counted(found.n_images, noun)}.")
     if found.n_unlabelled:
-        screen.remark(f"{counted(found.n_unlabelled, 'image')} without a label left out.")
+        screen.remark(f"{counted(found.n_unlabelled, noun)} without a label left out.")
     if found.n_nowhere:
-        screen.remark(f"{counted(found.n_nowhere, 'labelled image')} that fit nowhere left out.")
+        screen.remark(f"{counted(found.n_nowhere, f'labelled {noun}')} that fit nowhere left out.")
 
 
-def _print_measures(screen: Screen, found: Evaluation) -> None:
+def _print_measures(screen: Screen, found: Evaluation, noun: str) -> None:
     """Print neighbour consistency and entropies, each with a line that says what it means."""
     screen.line("")
     screen.table(
@@ -95,7 +98,7 @@ def _print_measures(screen: Screen, found: Evaluation) -> None:
     )
     _explain(
         screen,
-        "How many of the images nearest to an image are in its cluster, or have its label. If the "
+        f"How many of the {noun}s nearest to one are in its cluster, or have its label. If the "
         "labels' figure is low, it is the features that do not tell these classes apart.",
     )
     screen.line("")
@@ -103,14 +106,14 @@ def _print_measures(screen: Screen, found: Evaluation) -> None:
         ("entropy", "nats"),
         (
             ("of the clusters", f"{found.entropies['clusters']:.2f}"),
-            ("of an image's cluster", f"{found.entropies['images']:.2f}"),
+            (f"of each {noun}'s cluster", f"{found.entropies['images']:.2f}"),
         ),
         left=("entropy",),
     )
     _explain(
         screen,
         f"The first is {found.entropies['most']:.2f} if all clusters are of one size, the second 0 "
-        "if the method is sure of every image.",
+        f"if the method is sure of every {noun}.",
     )
 
 
@@ -124,9 +127,9 @@ def _columns_that_fit(screen: Screen, found: Evaluation) -> int:
     return min(WIDEST, (screen.out.width - label) // cell)
 
 
-def _print_matrix(screen: Screen, found: Evaluation) -> None:
+def _print_matrix(screen: Screen, found: Evaluation, noun: str) -> None:
     """Print the matrix with numbered columns, and below it what the numbers stand for."""
-    screen.line("Images of each class (rows) in each cluster (columns):")
+    screen.line(f"{noun.capitalize()}s of each class (rows) in each cluster (columns):")
     columns = [str(j + 1) for j in range(len(found.clusters))]
     screen.table(
         ("class", *columns),
@@ -140,9 +143,9 @@ def _print_matrix(screen: Screen, found: Evaluation) -> None:
     screen.table(("cluster", "name"), zip(columns, found.clusters, strict=True), left=("name",))
 
 
-def _print_lists(screen: Screen, found: Evaluation) -> None:
+def _print_lists(screen: Screen, found: Evaluation, noun: str) -> None:
     """Print for each class where most of its images are: a matrix too wide, read row by row."""
-    screen.line("Where the images of each class are, largest part first:")
+    screen.line(f"Where the {noun}s of each class are, largest part first:")
 
     def parts(counts: list[int]) -> str:
         largest = sorted(range(len(counts)), key=lambda j: (-counts[j], j))[:3]
@@ -151,7 +154,7 @@ def _print_lists(screen: Screen, found: Evaluation) -> None:
         return ", ".join(shown + ([f"elsewhere {rest:,}"] if rest else []))
 
     screen.table(
-        ("class", "images", "in clusters"),
+        ("class", f"{noun}s", "in clusters"),
         (
             (_short(label), f"{sum(counts):,}", parts(counts))
             for label, counts in zip(found.classes, found.confusion.tolist(), strict=True)

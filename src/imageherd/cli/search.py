@@ -22,6 +22,8 @@ Examples:
   imageherd search holiday.herd --text "a red shoe\""""
 
 BY = ("features", "head")
+# Characters of a text: two or three lines of a terminal.
+LINE = 80
 
 
 def search(
@@ -43,7 +45,7 @@ def search(
         typer.Option(
             "--item",
             metavar="ROW|PATH",
-            help="Search for an image of the herd, by its row or its path in it.",
+            help="Search for what is like one of the herd: its row, or its path in it.",
         ),
     ] = None,
     by: Annotated[
@@ -66,7 +68,7 @@ def search(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find the images most like an image or a text.
+    """Find the images, texts or vectors most like one, or like some words.
 
     Prints rank, cosine similarity, cluster and path, nearest first.
     """
@@ -129,8 +131,10 @@ def search(
 
 
 def _print(screen: Screen, hits: Hits, found: list[dict[str, Any]]) -> None:
+    from imageherd.images.texts import excerpt
+
     if not found:
-        screen.remark("There is no other image with features in this herd.")
+        screen.remark("Nothing else in this herd has features.")
         return
     clustered = any(image["cluster"] for image in found)
     screen.table(
@@ -140,7 +144,7 @@ def _print(screen: Screen, hits: Hits, found: list[dict[str, Any]]) -> None:
                 image["rank"],
                 f"{image['similarity']:.3f}",
                 *([image["cluster"]] if clustered else []),
-                " ".join(filter(None, (image["path"], image.get("text")))),
+                " ".join(filter(None, (image["path"], excerpt(image.get("text", ""), LINE)))),
             )
             for image in found
         ),
