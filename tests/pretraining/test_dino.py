@@ -55,6 +55,11 @@ def test_the_center_is_a_running_mean_of_the_outputs(rng):
     np.testing.assert_allclose(found, 0.9 * c + 0.1 * g.reshape(10, 4).mean(0), rtol=1e-5)
 
 
+def test_entropies():
+    p = torch.tensor([[0.25, 0.25, 0.5, 0], [0, 1, 0, 0]])
+    torch.testing.assert_close(dino.entropy(p), torch.tensor([1.5 * np.log(2), 0]).float())
+
+
 def test_schedules_at_the_papers_points():
     """Caron et al. 2021: of 100 epochs, 10 warm up the rate, 30 the teacher's temperature."""
     rate = [dino.learning_rate(e, 100, 2e-3) for e in (0, 5, 10, 55, 100)]
@@ -64,17 +69,18 @@ def test_schedules_at_the_papers_points():
     np.testing.assert_allclose(heat, [0.04, 0.055, 0.07, 0.07])
     momentum = [dino.teacher_momentum(s, 100_000) for s in (0, 50_000, 100_000)]
     np.testing.assert_allclose(momentum, [0.996, 0.998, 1.0])
-    assert dino.teacher_momentum(0, 500) == pytest.approx(0.98)
+    assert dino.teacher_momentum(0, 500) == pytest.approx(0.96)
 
 
 @pytest.mark.parametrize(
-    ("n", "expected"), [(40, 256), (2000, 1024), (4096, 4096), (50_000, 32_768), (10**6, 65_536)]
+    ("n", "expected"), [(2, 256), (2000, 256), (4096, 1024), (50_000, 8192), (10**6, 65_536)]
 )
 def test_outputs_are_fewer_for_few_images(n, expected):
     assert dino.n_outputs(n) == expected
 
 
 def test_the_heads_outputs_are_cosines():
+    torch.manual_seed(0)
     head = dino.ProjectionHead(16, 300)
     g = head(torch.randn(4, 16))
     inner = nn.functional.normalize(head.mlp(torch.randn(4, 16)))
@@ -83,7 +89,6 @@ def test_the_heads_outputs_are_cosines():
     assert inner.shape == (4, 256)
     with torch.no_grad():
         head.last *= 7
-    torch.manual_seed(0)
     x = torch.randn(4, 16)
     cosine = nn.functional.normalize(head.mlp(x)) @ nn.functional.normalize(head.last).T
     torch.testing.assert_close(head(x), cosine)

@@ -3,11 +3,20 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from imageherd.errors import ImageherdError
 from imageherd.pretraining import probe
-from imageherd.pretraining.probe import knn_accuracy, labels_of_source, make_probe
+from imageherd.pretraining.data import normalize, pixels_of_array
+from imageherd.pretraining.networks import make_network
+from imageherd.pretraining.probe import (
+    embed_pixels,
+    knn_accuracy,
+    labels_of_source,
+    make_probe,
+    with_settled_norms,
+)
 
 
 def test_accuracy_is_scikit_learns_with_the_image_itself_left_out():
@@ -34,6 +43,20 @@ def test_a_probe_has_the_labelled_images_only(monkeypatch):
     np.testing.assert_array_equal(drawn.rows, make_probe(["a", "b"] * 50, seed=1).rows)
     with pytest.raises(ImageherdError, match="0 classes on 0 images"):
         make_probe([None, None])
+
+
+def test_batch_norms_settle_to_what_the_images_have():
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    pixels, cpu, rows = pixels_of_array(images), torch.device("cpu"), np.arange(12)
+    network = make_network("resnet18-narrow", 8)
+    before = embed_pixels(network, pixels, rows, cpu)
+    settled = with_settled_norms(network, pixels, rows, cpu)
+    x = normalize(pixels.values, pixels)
+    norm, outputs = settled.stem[1], settled.stem[0](x).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(norm.running_mean, outputs.mean(1))
+    torch.testing.assert_close(norm.running_var, outputs.var(1))
+    assert np.abs(embed_pixels(settled, pixels, rows, cpu) - before).max() > 0.1
+    np.testing.assert_array_equal(embed_pixels(network, pixels, rows, cpu), before)
 
 
 def test_labels_come_from_a_column_of_the_source():

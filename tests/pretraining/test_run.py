@@ -42,32 +42,38 @@ class StopError(Exception):
     pass
 
 
-def stopping_after(epoch):
-    def callback(entry):
-        if entry["epoch"] == epoch:
-            raise StopError
+def stopping_before(step):
+    seed = loop._seed
 
-    return callback
+    def stop(run, stream):
+        if stream == loop._STEPS + step:
+            raise StopError
+        seed(run, stream)
+
+    return stop
 
 
 @pytest.mark.parametrize("method", ["rotnet", "dino"])
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(
     photos, tmp_path, method, monkeypatch
 ):
+    """Of 4 epochs of 4 steps, killed in the third: its mean loss is of steps before and after."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    expected = pretrain(method, Listed(photos), straight, **SMALL)
+    few = {**SMALL, "epochs": 4}
+    expected = pretrain(method, Listed(photos), straight, **few)
     with monkeypatch.context() as patch:
         # A checkpoint after every step.
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
         patch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
+        patch.setattr(loop, "_seed", stopping_before(10))
         with pytest.raises(StopError):
-            pretrain(method, Listed(photos), killed, **SMALL, callback=stopping_after(3))
+            pretrain(method, Listed(photos), killed, **few)
     assert (killed / "run" / loop.CHECKPOINT).exists()
     epochs = []
     found = pretrain(
-        method, Listed(photos), killed, **SMALL, callback=lambda e: epochs.append(e["epoch"])
+        method, Listed(photos), killed, **few, callback=lambda e: epochs.append(e["epoch"])
     )
-    assert epochs == [4, 5, 6]
+    assert epochs == [3, 4]
     assert found == expected
     names = ["config.json", "model.safetensors"]
     assert [(killed / n).read_bytes() for n in names] == [
@@ -100,6 +106,15 @@ def test_labels_change_nothing_but_what_is_told(photos, tmp_path):
     with_labels = pretrain("rotnet", Listed(photos), tmp_path / "b", **few, labels=folder_labels)
     assert without["sha256"] == with_labels["sha256"]
     assert "knn_accuracy" not in without["history"][0]
+
+
+@pytest.mark.parametrize("method", ["rotnet", "dino"])
+def test_views_are_mirrored_unless_that_is_forbidden(photos, tmp_path, method):
+    few = {**SMALL, "epochs": 1}
+    mirrored = pretrain(method, Listed(photos), tmp_path / "a", **few)
+    as_they_are = pretrain(method, Listed(photos), tmp_path / "b", **few, flip=False)
+    assert mirrored["settings"]["flip"]
+    assert mirrored["sha256"] != as_they_are["sha256"]
 
 
 def test_a_finished_run_is_not_repeated_and_another_is_refused(photos, tmp_path):

@@ -80,6 +80,13 @@ def pretrain(
             show_default="0.1 for rotnet, 0.0005 for dino",
         ),
     ] = None,
+    flip: Annotated[
+        bool,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Whether views are mirrored: not where left and right differ, as in digits.",
+        ),
+    ] = True,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +141,7 @@ def pretrain(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            flip=flip,
             random_state=seed,
             device=device,
             precision=precision,
@@ -147,8 +155,11 @@ def pretrain(
 
 
 def _say_epoch(screen: Screen, epoch: dict[str, Any]) -> None:
-    accuracy = _percent(epoch)
-    screen.remark(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.4f}{accuracy}")
+    answers = ""
+    if "entropy" in epoch:
+        one, mean = epoch["entropy"], epoch["mean_entropy"]
+        answers = f", entropy of an answer {one:.2f}, of the mean one {mean:.2f}"
+    screen.remark(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.4f}{answers}{_percent(epoch)}")
 
 
 def _say_result(screen: Screen, out: str, folder: Path, config: dict[str, Any]) -> None:

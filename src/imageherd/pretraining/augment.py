@@ -6,18 +6,20 @@ Images are float32 (b, 3, s, s) from 0 to 1; kornia is imported on first use.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from imageherd.errors import ImageherdError
 
-PADDING = 4
 GLOBAL_SCALE, LOCAL_SCALE, N_LOCAL = (0.4, 1.0), (0.05, 0.4), 8
 # DINO's sides are 224 and 96; its blur has a standard deviation of 0.1 to 2 pixels of 224.
 _GLOBAL_SIDE, _LOCAL_SIDE, _BLUR = 224, 96, (0.1, 2.0)
 # A narrower kernel leaves a pixel more than 99 % of itself.
 _SEEN_BLUR = 0.3
+# Side in pixels of the image that the smallest local crop covers.
+_LEAST_LOCAL = 8
 
 
 def kornia_augmentation() -> Any:
@@ -35,31 +37,15 @@ def kornia_augmentation() -> Any:
     return augmentation
 
 
-def weak_views(size: int) -> nn.Module:
-    """Make the module that moves images by up to 4 pixels and mirrors half of them.
-
-    What comes in at an edge is black. Used by RotNet's and LSD-C's authors on CIFAR.
-
-    Parameters
-    ----------
-    size : int
-        Side of the images in pixels.
-    """
-    kornia = kornia_augmentation()
-    # "resample" handles a batch at once; whole pixels are moved, so nothing is blurred.
-    return nn.Sequential(
-        kornia.RandomCrop((size, size), padding=PADDING, cropping_mode="resample"),
-        kornia.RandomHorizontalFlip(),
-    )
-
-
 class MultiCrop(nn.Module):
     """DINO's views of each image: 2 global crops and 8 local ones (Caron et al. 2021).
 
     A global crop covers 40 to 100 % of the image, a local one 5 to 40 %, at proportions from 3:4 to
     4:3, bicubic. All: mirrored with probability ½; colours jittered with 0.8 (brightness and
     contrast 0.4, saturation 0.2, hue 0.1), grey with 0.2. Blurred with 1 and 0.1 (the global ones)
-    and ½ (local); the second global one is solarised with 0.2.
+    and ½ (local); the second global one is solarised with 0.2. In images of less than 36 pixels a
+    local crop's least share is larger: 8×8 pixels, at most 40 %, for what is smaller shows nothing
+    of the image (ours).
 
     Parameters
     ----------
@@ -67,6 +53,8 @@ class MultiCrop(nn.Module):
         Side of the images and of the global crops, in pixels.
     patch : int
         What the local side is a multiple of.
+    flip : bool, default=True
+        Whether to mirror.
 
     Attributes
     ----------
@@ -79,21 +67,34 @@ class MultiCrop(nn.Module):
     33 pixels it would not be seen and is left out.
     """
 
-    def __init__(self, size: int, patch: int) -> None:
+    def __init__(self, size: int, patch: int, *, flip: bool = True) -> None:
         super().__init__()
         self.local_size = math.ceil(size * _LOCAL_SIDE / _GLOBAL_SIDE / patch) * patch
-        self._first = _views(size, GLOBAL_SCALE, size, blur=1.0)
-        self._second = _views(size, GLOBAL_SCALE, size, blur=0.1, solarize=0.2)
-        self._local = _views(self.local_size, LOCAL_SCALE, size, blur=0.5)
+        make = partial(_views, size=size, flip=flip)
+        self._first = make(size, GLOBAL_SCALE, blur=1.0)
+        self._second = make(size, GLOBAL_SCALE, blur=0.1, solarize=0.2)
+        self._local = make(self.local_size, local_scale(size), blur=0.5)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the 2 global views (b, 3, s, s) and the 8 local ones (b, 3, s', s')."""
-        local = [self._local(images) for _ in range(N_LOCAL)]
-        return [self._first(images), self._second(images)], local
+        local = self._local(images.repeat(N_LOCAL, 1, 1, 1))
+        return [self._first(images), self._second(images)], list(local.chunk(N_LOCAL))
+
+
+def local_scale(size: int) -> tuple[float, float]:
+    """Return the shares that a local crop covers of an image of this side: see `MultiCrop`."""
+    low, high = LOCAL_SCALE
+    return min(max(low, (_LEAST_LOCAL / size) ** 2), high), high
 
 
 def _views(
-    side: int, scale: tuple[float, float], size: int, *, blur: float, solarize: float = 0.0
+    side: int,
+    scale: tuple[float, float],
+    *,
+    size: int,
+    flip: bool,
+    blur: float,
+    solarize: float = 0.0,
 ) -> nn.Sequential:
     kornia = kornia_augmentation()
     steps = [
@@ -101,7 +102,7 @@ def _views(
             (side, side), scale=scale, resample="BICUBIC", cropping_mode="resample"
         ),
         _Clamp(),
-        kornia.RandomHorizontalFlip(),
+        kornia.RandomHorizontalFlip(p=0.5 if flip else 0.0),
         kornia.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
         kornia.RandomGrayscale(p=0.2),
     ]

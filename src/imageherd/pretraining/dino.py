@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from imageherd.pretraining.augment import N_LOCAL, MultiCrop
 from imageherd.pretraining.data import normalize
-from imageherd.pretraining.loop import Run, train
+from imageherd.pretraining.loop import Run, share_norms, train
 from imageherd.pretraining.networks import Network, VisionTransformer
 
 EPOCHS, BATCH_SIZE = 100, 256
@@ -86,6 +86,12 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     torch._foreach_lerp_(theta_t, theta_s, 1 - momentum)
 
 
+def entropy(p: Tensor) -> Tensor:
+    """Return the entropies, in nats, of distributions (..., K) over K outputs."""
+    entropies: Tensor = torch.special.entr(p).sum(-1)
+    return entropies
+
+
 def new_center(center: Tensor, g: Tensor, momentum: float = CENTER_MOMENTUM) -> Tensor:
     """Return the next centre: c ← m c + (1 − m) · mean of g (eq. 3).
 
@@ -137,27 +143,32 @@ def teacher_temperature(epoch: float) -> float:
 def teacher_momentum(step: int, total: int) -> float:
     """Return λ of eq. 2: from 0.996 along a cosine to 1.
 
-    In a run of fewer than 2,500 steps it starts lower, at 1 − 10 / total, so that the teacher's
-    memory is at most a tenth of the run: ours, since it would not get anywhere else.
+    In a run of fewer than 5,000 steps it starts lower, at 1 − 20 / total, so that the teacher's
+    memory is at most a twentieth of the run: ours, since answers become sharper only as fast as
+    the teacher follows the student.
     """
-    return cosine(min(TEACHER_MOMENTUM, 1 - 10 / max(total, 20)), 1.0, step / total)
+    return cosine(min(TEACHER_MOMENTUM, 1 - 20 / max(total, 40)), 1.0, step / total)
 
 
 def n_outputs(n: int) -> int:
-    """Return K for n images: 65,536, or for fewer the largest power of two up to n; 256 at least.
+    """Return K for n images: 65,536, or for fewer the largest power of two up to n/4; 256 at least.
 
-    The rule is ours: with more outputs than images most would never be an answer.
+    The rule is ours: with nearly as many outputs as images most would never be an answer.
     """
-    return max(FEWEST_OUTPUTS, min(MOST_OUTPUTS, 1 << n.bit_length() - 1))
+    return max(FEWEST_OUTPUTS, min(MOST_OUTPUTS, 1 << max(0, (n // 4).bit_length() - 1)))
 
 
 class ProjectionHead(nn.Module):
     """The projection head h: three layers to a bottleneck of unit length, then unit weights.
 
-    Linear(d, w) – GELU – Linear(w, w) – GELU – Linear(w, 256) – L2-normalise – Linear(256, K)
-    without bias, each row of its weight scaled to length 1, so that an output is a cosine. w is
-    2048; less, 8 · d, for the narrow networks, which it would cost more than themselves. Weights
-    start truncated-normal (std 0.02), biases at 0.
+    Linear(d, w) – BN – GELU – Linear(w, w) – BN – GELU – Linear(w, 256) – L2-normalise –
+    Linear(256, K) without bias, each row of its weight scaled to length 1, so that an output is a
+    cosine. w is 2048; less, 8 · d, for the narrow networks, which it would cost more than
+    themselves. Weights start truncated-normal (std 0.02), biases at 0.
+
+    The batch norms are an option of the DINO program. Features of a network not yet trained have so
+    much in common that without them all answers fade to one in the first steps, and what is left of
+    the differences is too small to grow again.
 
     Parameters
     ----------
@@ -165,19 +176,14 @@ class ProjectionHead(nn.Module):
         Columns of the features.
     n_outputs : int
         K.
-    normed : bool, default=False
-        Batch normalisation before each GELU. For convolutional networks, whose features have so
-        much in common at the start that answers would fade to one for all images.
     """
 
-    def __init__(self, d: int, n_outputs: int, *, normed: bool = False) -> None:
+    def __init__(self, d: int, n_outputs: int) -> None:
         super().__init__()
         hidden = min(MOST_HIDDEN, 8 * d)
         layers: list[nn.Module] = []
         for n_in in (d, hidden):
-            layers += [nn.Linear(n_in, hidden)]
-            layers += [nn.BatchNorm1d(hidden)] if normed else []
-            layers += [nn.GELU()]
+            layers += [nn.Linear(n_in, hidden), nn.BatchNorm1d(hidden), nn.GELU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(hidden, BOTTLENECK))
         self.last = nn.Parameter(torch.empty(n_outputs, BOTTLENECK))
         for parameter in self.parameters():
@@ -231,7 +237,10 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     network : Network
         The teacher's, without its head: f_θt.
     history : list of dict
-        See `train`.
+        See `train`. "entropy" is that of the teacher's answers, in nats, "mean_entropy" that of
+        the mean answer of each batch; both are log K at most. While it learns the first falls and
+        the second does not. If the first stays at log K, or the second falls with it, all images
+        get one answer.
 
     Notes
     -----
@@ -242,8 +251,8 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     peak = run.rate * run.batch_size / 256
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        normed = not isinstance(network, VisionTransformer)
-        head = ProjectionHead(network.dim, K, normed=normed)
+        head = ProjectionHead(network.dim, K)
+    share_norms(head, fabric)
     student = Branch(network, head)
     teacher = copy.deepcopy(student).requires_grad_(False)
     if isinstance(network, VisionTransformer):
@@ -252,7 +261,8 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     center = torch.zeros(K, device=fabric.device)
     teacher.to(fabric.device)
     wrapped, fabric_optimizer = fabric.setup(student, optimizer)
-    crops = MultiCrop(run.pixels.size, network.patch)
+    crops = MultiCrop(run.pixels.size, network.patch, flip=run.flip)
+    told = {name: torch.zeros((), device=fabric.device) for name in ("entropy", "mean_entropy")}
 
     def step(images: Tensor, index: int) -> Tensor:
         epoch, share = run.epoch(index), index / run.total
@@ -277,11 +287,17 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         fabric_optimizer.step()
         update_teacher(teacher, student, teacher_momentum(index, run.total))
         center.copy_(_mean_over_devices(run, new_center(center, g_t)))
+        told["entropy"] += entropy(p).mean()
+        told["mean_entropy"] += entropy(p.flatten(0, 1).mean(0))
         return loss.detach()
 
     state = {"student": student, "teacher": teacher, "optimizer": optimizer, "center": center}
     history = train(
-        step, run, state, network=teacher.network, description="DINO", advice="try --precision 32"
+        *(step, run, state),
+        network=teacher.network,
+        description="DINO",
+        advice="try --precision 32",
+        told=told,
     )
     return teacher.network, history
 

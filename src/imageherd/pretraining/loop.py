@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
@@ -59,6 +60,8 @@ class Run:
         Devices and precision; see `make_fabric`.
     rate : float
         Learning rate, as the method understands it.
+    flip : bool, default=True
+        Whether views may be mirrored: not where left and right differ, as in digits.
     folder : Path or None, default=None
         Where the checkpoint is kept; None for none.
     identity : dict
@@ -66,8 +69,8 @@ class Run:
     report : callable, optional
         ``report(network)`` gives more numbers for the history after each epoch.
     callback : callable, optional
-        Gets each epoch's ``{"epoch": from 1, "loss", **report(network)}``; what it raises goes
-        through.
+        Gets each epoch's ``{"epoch": from 1, "loss", **report(network)}``, with what else the
+        method tells; what it raises goes through.
     """
 
     pixels: Pixels
@@ -76,6 +79,7 @@ class Run:
     seed: int
     fabric: Fabric
     rate: float
+    flip: bool = True
     folder: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     report: Report | None = None
@@ -160,6 +164,12 @@ def make_fabric(device: str = "auto", precision: str = "32", devices: int = 1) -
     return fabric
 
 
+def share_norms(module: nn.Module, fabric: Fabric) -> None:
+    """Let the batch norms in a module see the whole batch when several GPUs share it."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+
+
 def train(
     step: Callable[[Tensor, int], Tensor],
     run: Run,
@@ -168,6 +178,7 @@ def train(
     network: Network,
     description: str,
     advice: str,
+    told: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """Train for all steps of the run and return its history, one dict an epoch.
 
@@ -187,6 +198,8 @@ def train(
         Shown with the progress.
     advice : str
         What to lower when the loss is not finite.
+    told : mapping of str to Tensor of shape (), optional
+        Zeros on the device that `step` adds a number to; the history has each epoch's mean.
 
     Raises
     ------
@@ -203,8 +216,8 @@ def train(
     """
     device = run.fabric.device
     done = torch.zeros((), dtype=torch.int64)
-    total = torch.zeros((), device=device)
-    state = {**state, "done": done, "total": total, "precision": run.fabric.strategy.precision}
+    totals = {"loss": torch.zeros((), device=device), **(told or {})}
+    state = {**state, "done": done, **totals, "precision": run.fabric.strategy.precision}
     path = run.folder / CHECKPOINT if run.folder else None
     history: list[dict[str, Any]] = []
     if path is not None and path.exists():
@@ -219,13 +232,14 @@ def train(
     ):
         for index, images in enumerate(batches, start=begun):
             _seed(run, _STEPS + index * run.fabric.world_size + run.fabric.global_rank)
-            total += step(images, index)
+            totals["loss"] += step(images, index)
             done += 1
             advance(run.batch_size)
             if (index + 1) % run.steps == 0:
                 epoch = (index + 1) // run.steps
-                history.append(_finished(run, network, epoch, total, advice))
-                total.zero_()
+                history.append(_finished(run, network, epoch, totals, advice))
+                for total in totals.values():
+                    total.zero_()
                 saved.now_and_then(state, history)
                 if run.callback is not None:
                     run.callback(history[-1])
@@ -234,14 +248,17 @@ def train(
     return history
 
 
-def _finished(run: Run, network: Network, epoch: int, total: Tensor, advice: str) -> dict[str, Any]:
-    mean = run.fabric.all_reduce(total.clone(), reduce_op="mean")
-    loss = float(mean) / run.steps  # type: ignore[arg-type]
-    if not torch.isfinite(torch.tensor(loss)):
+def _finished(
+    run: Run, network: Network, epoch: int, totals: Mapping[str, Tensor], advice: str
+) -> dict[str, Any]:
+    sums = run.fabric.all_reduce(torch.stack(list(totals.values())), reduce_op="mean")
+    assert isinstance(sums, Tensor)
+    means = dict(zip(totals, (sums / run.steps).tolist(), strict=True))
+    if not math.isfinite(means["loss"]):
         raise LossNotFiniteError(
-            f"The loss became {loss} in epoch {epoch} of {run.epochs}; {advice}."
+            f"The loss became {means['loss']} in epoch {epoch} of {run.epochs}; {advice}."
         )
-    return {"epoch": epoch, "loss": loss, **(run.report(network) if run.report else {})}
+    return {"epoch": epoch, **means, **(run.report(network) if run.report else {})}
 
 
 def _batches(run: Run, begun: int, device: torch.device) -> Generator[Tensor, None, None]:

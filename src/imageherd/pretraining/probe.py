@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from imageherd.columns import Telling
 from imageherd.errors import ImageherdError
@@ -101,6 +104,33 @@ def probe_accuracy(network: Network, pixels: Pixels, probe: Probe, device: torch
     """Return `knn_accuracy` of a network's features of the probe's images, as they are."""
     features = embed_pixels(network, pixels, probe.rows, device)
     return knn_accuracy(features, probe.labels)
+
+
+def with_settled_norms(
+    network: Network, pixels: Pixels, rows: NDArray[np.int64], device: torch.device
+) -> Network:
+    """Return a copy of a network whose batch norms have seen some images once.
+
+    A network's features before training are to be compared with those after it: without this, its
+    batch norms would do nothing yet, and what changes were partly these.
+
+    Parameters
+    ----------
+    network : Network
+        On the device; left as it is.
+    pixels, rows, device
+        The images, as in `embed_pixels`.
+    """
+    copied = copy.deepcopy(network).train()
+    for module in copied.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+            # The mean over all batches, each with the same weight.
+            module.momentum = None
+    with torch.no_grad():
+        for block in np.array_split(rows, math.ceil(len(rows) / _BATCH)):
+            copied.features(normalize(pixels.batch(torch.from_numpy(block), device), pixels))
+    return copied
 
 
 def embed_pixels(

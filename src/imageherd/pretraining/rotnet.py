@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from imageherd.pretraining.augment import weak_views
+from imageherd.pretraining.composition import weak_views
 from imageherd.pretraining.data import normalize
 from imageherd.pretraining.loop import Run, train
 from imageherd.pretraining.networks import Network
@@ -80,8 +80,9 @@ class _Classifier(nn.Module):
 def train_rotnet(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]]]:
     """Pretrain a network by predicting rotations.
 
-    Each image of a batch is moved by up to 4 pixels and mirrored or not, then turned all four ways:
-    a step sees 4 · `batch_size` images. SGD with momentum 0.9 and weight decay 5e-4.
+    Each image of a batch is moved by up to 4 pixels and, unless the run forbids it, mirrored or
+    not, then turned all four ways: a step sees 4 · `batch_size` images. SGD with momentum 0.9 and
+    weight decay 5e-4.
 
     Parameters
     ----------
@@ -109,12 +110,11 @@ def train_rotnet(network: Network, run: Run) -> tuple[Network, list[dict[str, An
         model.parameters(), lr=run.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     wrapped, fabric_optimizer = fabric.setup(model, optimizer)
-    views = weak_views(run.pixels.size)
 
     def step(images: Tensor, index: int) -> Tensor:
         optimizer.param_groups[0]["lr"] = learning_rate(index / run.total, run.rate)
-        seen = normalize(255 * views(images.float() / 255), run.pixels)
-        loss = rotnet_loss(wrapped(rotations(seen)))
+        seen = weak_views(images, torch.default_generator, flip=run.flip)
+        loss = rotnet_loss(wrapped(rotations(normalize(seen, run.pixels))))
         fabric_optimizer.zero_grad()
         fabric.backward(loss)
         fabric_optimizer.step()

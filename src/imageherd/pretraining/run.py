@@ -8,8 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from imageherd.errors import ImageherdError
 from imageherd.files import read_json
 from imageherd.pretraining import dino, rotnet
@@ -19,10 +17,11 @@ from imageherd.pretraining.loop import (
     Run,
     batch_that_fits,
     make_fabric,
+    share_norms,
 )
 from imageherd.pretraining.networks import CONVOLUTIONAL, NETWORKS, Network, make_network
 from imageherd.pretraining.places import WORK, is_first_process
-from imageherd.pretraining.probe import make_probe, probe_accuracy
+from imageherd.pretraining.probe import make_probe, probe_accuracy, with_settled_norms
 from imageherd.pretraining.saving import CONFIG, is_network, save_network
 from imageherd.project import locked
 
@@ -57,6 +56,7 @@ def pretrain(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    flip: bool = True,
     random_state: int = 0,
     device: str = "auto",
     precision: str = "32",
@@ -90,6 +90,8 @@ def pretrain(
     learning_rate : float, optional
         RotNet's first, 0.1; DINO's highest for a batch of 256, 5e-4, from which that of another
         batch follows in proportion.
+    flip : bool, default=True
+        Whether views may be mirrored: not where left and right differ, as in digits.
     random_state : int, default=0
         Seed of everything random.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
@@ -104,7 +106,8 @@ def pretrain(
         ``labels(keys)`` gives a label or None for each image. Nothing is trained or chosen by
         them: after each epoch they tell the k-NN accuracy of the features (`knn_accuracy`).
     callback : callable, optional
-        Gets each epoch's ``{"epoch", "loss"}``, with labels "knn_accuracy" too.
+        Gets each epoch's ``{"epoch", "loss"}``, with DINO "entropy" and "mean_entropy" too (see
+        `train_dino`), with labels "knn_accuracy".
 
     Returns
     -------
@@ -127,6 +130,7 @@ def pretrain(
             2, "batch_size", chosen.batch_size if batch_size is None else batch_size
         ),
         "learning_rate": chosen.rate if learning_rate is None else learning_rate,
+        "flip": flip,
         "random_state": random_state,
         "precision": precision,
         "devices": devices,
@@ -142,11 +146,11 @@ def pretrain(
         # Only now: the processes of further devices start here, and find the images decoded.
         fabric = make_fabric(device, precision, devices)
         pixels = pixels.to(fabric.device)
-        if devices > 1 and fabric.device.type == "cuda":
-            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        share_norms(net, fabric)
         run = Run(
             *(pixels, settings["epochs"], batch, random_state, fabric),
             rate=settings["learning_rate"],
+            flip=flip,
             folder=work,
             identity={**settings, "images": pixels.sha256},
             callback=callback if fabric.is_global_zero else None,
@@ -159,7 +163,8 @@ def pretrain(
                 return {"knn_accuracy": probe_accuracy(network, pixels, probe, fabric.device)}
 
             run.report = accuracy
-            facts["at_random"] = accuracy(net.to(fabric.device))
+            untrained = with_settled_norms(net.to(fabric.device), pixels, probe.rows, fabric.device)
+            facts["at_random"] = accuracy(untrained)
         trained, facts["history"] = chosen.train(net, run)
         if fabric.is_global_zero:
             save_network(folder, trained, pixels.preprocessing, {"method": method, **facts})
