@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class Edits:
         self._herd, self._name, self._author = herd, name, author
         self._versions: Versions = versions_of(herd, name)
         self._journal = Journal(self._versions.folder)
+        self._lock = threading.RLock()
         self._log: list[Edit] = []
         self._entries: list[Edit] = []
         self._state: State | None = None
@@ -102,17 +104,20 @@ class Edits:
 
     def clustering(self) -> Clustering:
         """Return the clustering as edited up to now, by all."""
-        return self._refresh(self._journal.read(self._last)).clustering()
+        with self._lock:
+            return self._refresh(self._journal.read(self._last)).clustering()
 
     def log(self) -> list[Edit]:
         """Return all that was ever entered for this clustering, older versions of it included."""
-        self._refresh(self._journal.read(self._last))
-        return [e for e in self._log if e.kind not in (RESERVED, PLACED)]
+        with self._lock:
+            self._refresh(self._journal.read(self._last))
+            return [e for e in self._log if e.kind not in (RESERVED, PLACED)]
 
     def undoable(self) -> tuple[list[Edit], list[Edit]]:
         """Return the edits in effect, and those that can be redone, the next one last."""
-        self._refresh(self._journal.read(self._last))
-        return stacks(self._entries)
+        with self._lock:
+            self._refresh(self._journal.read(self._last))
+            return stacks(self._entries)
 
     # ---- what changes it
 
@@ -223,28 +228,29 @@ class Edits:
     def _enter(
         self, kind: str, resolve: Resolve, *, id: str | None = None, expected: str | None = None
     ) -> Edit:
-        with self._journal.writing() as book:
-            if id is not None and (known := book.by_id(id)) is not None:
-                if known.kind != kind:
-                    raise ImageherdError(
-                        f"The id {id!r} is that of another edit, {known.kind}; give each its own."
-                    )
-                return known
-            state = self._refresh(book.since(self._last))
-            if expected is not None and expected != self.state:
-                raise self._conflict(expected)
-            base = state.base
-            fresh = max(base.config["next_uid"], book.next_uid())
-            payload, n_uids = resolve(state, fresh)
-            entry = book.add(
-                *(kind, payload),
-                version=edits_of(base),
-                author=self._author,
-                id=id,
-                next_uid=fresh + n_uids if n_uids else 0,
-            )
-        self._refresh([entry])
-        return entry
+        with self._lock:
+            with self._journal.writing() as book:
+                if id is not None and (known := book.by_id(id)) is not None:
+                    if known.kind != kind:
+                        raise ImageherdError(
+                            f"The id {id!r} is that of another edit, a {known.kind}; use one once."
+                        )
+                    return known
+                state = self._refresh(book.since(self._last))
+                if expected is not None and expected != self.state:
+                    raise self._conflict(expected)
+                base = state.base
+                fresh = max(base.config["next_uid"], book.next_uid())
+                payload, n_uids = resolve(state, fresh)
+                entry = book.add(
+                    *(kind, payload),
+                    version=edits_of(base),
+                    author=self._author,
+                    id=id,
+                    next_uid=fresh + n_uids if n_uids else 0,
+                )
+            self._refresh([entry])
+            return entry
 
     @property
     def _last(self) -> int:
@@ -252,7 +258,8 @@ class Edits:
 
     def _refresh(self, more: Sequence[Edit]) -> State:
         """Know the clustering as the journal has it, with as little done anew as may be."""
-        state, self._log = self._state, self._log + [e for e in more if e.seq > self._last]
+        state, more = self._state, [e for e in more if e.seq > self._last]
+        self._log += more
         if state is not None and state.base.version == self._versions.current_version():
             new = entries_of(state.base, more)
             if all(e.kind in KINDS for e in new):
