@@ -196,7 +196,7 @@ class TSP(Head):
     Notes
     -----
     O(n k d) for eq. 4 once, then O(n d K n_heads) an epoch. Memory: the scaled features and
-    n k numbers.
+    8 n k bytes, the neighbours and their chances.
     """
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "agreement_")
