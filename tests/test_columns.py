@@ -12,7 +12,7 @@ from imageherd.columns import columns_of, keep_columns, labels_in_column
 from imageherd.errors import ImageherdError
 from imageherd.export import _ADDED, assignments_table
 from imageherd.herd import Herd
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 
 
 class Told:

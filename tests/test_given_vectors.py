@@ -13,8 +13,8 @@ from imageherd.features.listing import Listed
 from imageherd.features.writer import Writer
 from imageherd.herd import Herd
 from imageherd.images.source import open_source
-from imageherd.images.vectors import VectorFile
-from imageherd.images.with_vectors import WithVectors
+from imageherd.images.vectors.vector_file import VectorFile
+from imageherd.images.vectors.with_vectors import WithVectors
 
 RNG = np.random.default_rng(0)
 CENTERS = np.eye(8) * 6

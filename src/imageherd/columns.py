@@ -19,7 +19,7 @@ from imageherd.errors import ImageherdError
 from imageherd.features.disk import remove_temporary_files, writing_to
 from imageherd.features.items import read_parquet
 from imageherd.files import write_atomically
-from imageherd.images.table_columns import KEY, joined
+from imageherd.images.tables.columns import KEY, joined
 
 _AT = "__at__"
 

@@ -26,7 +26,7 @@ from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import has_image_name
 from imageherd.images.source import Source
 from imageherd.images.texts import TextFile
-from imageherd.images.vectors import VectorFile
+from imageherd.images.vectors.vector_file import VectorFile
 from imageherd.progress import progress
 from imageherd.review import most_doubtful
 

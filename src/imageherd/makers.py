@@ -12,8 +12,8 @@ from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.source import Source
 from imageherd.images.texts import TextFile
-from imageherd.images.vectors import VectorFile
-from imageherd.images.with_vectors import WithVectors
+from imageherd.images.vectors.vector_file import VectorFile
+from imageherd.images.vectors.with_vectors import WithVectors
 
 Maker = Backbone | Computed
 VECTORS = "vectors"

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from feature_fakes import FakeBackbone, FakeSource, World, killed_at, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_fakes import FakeBackbone, FakeSource, World, killed_at, picture
 from imageherd.images.folder import FolderSource
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from feature_fakes import FakeBackbone, World, killed_at, picture
 from imageherd.errors import ImageherdError
-from imageherd.images import packing
-from imageherd.images.archive import ArchiveSource
+from imageherd.images.archives import packing
+from imageherd.images.archives.archive import ArchiveSource
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.source import open_source, source_from_uri
 

@@ -15,7 +15,7 @@ from imageherd.errors import ImageherdError
 from imageherd.images.arrays import ArraySource, bmp_bytes
 from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.source import open_source, source_from_uri
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (3, 5, 6), dtype=np.uint8)

@@ -18,8 +18,8 @@ import pytest
 from test_archive import member, reasons, tar, zipped
 
 from imageherd.errors import ImageherdError
-from imageherd.images import members
-from imageherd.images.archive import ArchiveSource
+from imageherd.images.archives import members
+from imageherd.images.archives.archive import ArchiveSource
 from imageherd.images.decode import UnreadableImageError
 
 

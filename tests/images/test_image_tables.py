@@ -16,13 +16,14 @@ from table_makers import table_of
 
 from feature_fakes import FakeBackbone, World, picture
 from imageherd.errors import ImageherdError
-from imageherd.images import table_files, tables
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import FolderSource
 from imageherd.images.source import open_source, shown_uri, source_from_uri
-from imageherd.images.table_columns import KEY
-from imageherd.images.table_files import ParquetRows
-from imageherd.images.tables import TableSource
+from imageherd.images.tables import files as table_files
+from imageherd.images.tables import table as tables
+from imageherd.images.tables.columns import KEY
+from imageherd.images.tables.files import ParquetRows
+from imageherd.images.tables.table import TableSource
 
 IMAGES = {f"{name}.png": picture(i) for i, name in enumerate(["b", "d", "a", "c", "e"])}
 

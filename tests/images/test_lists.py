@@ -11,7 +11,7 @@ from feature_fakes import World, picture
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.source import open_source
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from test_sources import tar_of
 
 from feature_fakes import FakeBackbone, World, picture
 from imageherd.errors import ImageherdError
-from imageherd.images.archive import ArchiveSource
+from imageherd.images.archives.archive import ArchiveSource
+from imageherd.images.archives.shards import ShardsSource, expand
+from imageherd.images.archives.side_files import KEY
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.shards import ShardsSource, expand
-from imageherd.images.side_files import KEY
 from imageherd.images.source import open_source, source_from_uri
 
 

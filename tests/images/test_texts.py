@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.source import open_source, source_from_uri
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 from imageherd.images.texts import NO_TEXT, NOT_UTF8, TextFile, excerpt
 
 

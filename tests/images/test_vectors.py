@@ -12,9 +12,9 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import FolderSource
 from imageherd.images.source import open_source, source_from_uri
-from imageherd.images.table_columns import KEY
-from imageherd.images.vectors import VectorFile
-from imageherd.images.with_vectors import WithVectors
+from imageherd.images.tables.columns import KEY
+from imageherd.images.vectors.vector_file import VectorFile
+from imageherd.images.vectors.with_vectors import WithVectors
 
 X = np.random.default_rng(0).normal(size=(12, 5))
 

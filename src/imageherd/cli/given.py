@@ -37,8 +37,8 @@ def source(
     """
     from imageherd.features.listing import Listed
     from imageherd.images.texts import TextFile
-    from imageherd.images.vectors import VectorFile
-    from imageherd.images.with_vectors import WithVectors
+    from imageherd.images.vectors.vector_file import VectorFile
+    from imageherd.images.vectors.with_vectors import WithVectors
 
     if tfidf and (vectors or keys or vector_column or image_column):
         raise ImageherdError("--tfidf is for texts, which have neither vectors nor columns.")

@@ -31,7 +31,7 @@ from imageherd.features.writer import Writer
 from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.source import Source
 from imageherd.images.texts import TextFile
-from imageherd.images.vectors import VectorFile
+from imageherd.images.vectors.vector_file import VectorFile
 from imageherd.progress import progress
 
 NOT_GIVEN = "no vector was given for it"

@@ -18,7 +18,7 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError, to_8_bits
 from imageherd.images.names import display_path
 from imageherd.images.source import Entry, Given
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 from imageherd.images.uris import parts_of, uri_of
 
 _SCHEME = "array"

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from imageherd.errors import ImageherdError
+from imageherd.images.archives.packing import has_archive_name
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import (
     EXTENSIONS,
@@ -18,7 +19,6 @@ from imageherd.images.names import (
     is_skipped,
     key_from_display,
 )
-from imageherd.images.packing import has_archive_name
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
 
 _REASONS = {

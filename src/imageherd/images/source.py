@@ -156,7 +156,7 @@ class SourceClass(Protocol):
 
 
 class Kind(NamedTuple):
-    """A kind of source: the scheme of its URIs, where its class is, and what people call it."""
+    """A kind of source: its URIs' scheme, where its class is in this package, what people say."""
 
     scheme: str
     where: str
@@ -164,13 +164,13 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("vectors", "imageherd.images.vectors:VectorFile", "vectors (.npy, .parquet)"),
-    Kind("array", "imageherd.images.arrays:ArraySource", "an array of images (.npy, .npz)"),
-    Kind("table", "imageherd.images.tables:TableSource", "a table (.parquet, .arrow, .csv)"),
-    Kind("shards", "imageherd.images.shards:ShardsSource", "tar shards (train-{000..131}.tar)"),
-    Kind("archive", "imageherd.images.archive:ArchiveSource", "an archive (.tar, .tar.gz, .zip)"),
-    Kind("folder", "imageherd.images.folder:FolderSource", "a folder"),
-    Kind("texts", "imageherd.images.texts:TextFile", "a text file (.txt)"),
+    Kind("vectors", "vectors.vector_file:VectorFile", "vectors (.npy, .parquet)"),
+    Kind("array", "arrays:ArraySource", "an array of images (.npy, .npz)"),
+    Kind("table", "tables.table:TableSource", "a table (.parquet, .arrow, .csv)"),
+    Kind("shards", "archives.shards:ShardsSource", "tar shards (train-{000..131}.tar)"),
+    Kind("archive", "archives.archive:ArchiveSource", "an archive (.tar, .tar.gz, .zip)"),
+    Kind("folder", "folder:FolderSource", "a folder"),
+    Kind("texts", "texts:TextFile", "a text file (.txt)"),
 )
 """Most particular first: the first kind that takes what is given opens it."""
 
@@ -241,7 +241,7 @@ def shown_uri(uri: str) -> str:
 
 def _class_of(kind: Kind) -> SourceClass:
     module, name = kind.where.split(":")
-    return cast(SourceClass, getattr(import_module(module), name))
+    return cast(SourceClass, getattr(import_module(f"{__package__}.{module}"), name))
 
 
 def _meant(path: Path) -> str:

@@ -13,7 +13,7 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import display_path, has_image_name, key_from_display
 from imageherd.images.source import Entry, Given
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 
 SCHEME = "texts:"
 NOT_UTF8 = "not UTF-8"

@@ -17,7 +17,7 @@ from imageherd.columns import Telling
 from imageherd.errors import ImageherdError
 from imageherd.evaluation import read_labels
 from imageherd.images.names import display_path
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 from imageherd.neighbors import knn_graph
 from imageherd.pretraining.data import Pixels, normalize
 from imageherd.pretraining.networks import Network

@@ -18,7 +18,7 @@ from imageherd.images.decode import UnreadableImageError, decode
 from imageherd.images.names import display_path
 from imageherd.images.source import Source
 from imageherd.images.texts import TextFile, excerpt
-from imageherd.images.vectors import VectorFile
+from imageherd.images.vectors.vector_file import VectorFile
 from imageherd.report.data import ReportCluster, ReportData
 from imageherd.report.why import copies, curve_of, doubts, joins, sentences
 from imageherd.sources import noun_of

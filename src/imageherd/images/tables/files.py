@@ -16,7 +16,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from imageherd.errors import ImageherdError
-from imageherd.images.image_column import is_text
+from imageherd.images.tables.image_column import is_text
 
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather")

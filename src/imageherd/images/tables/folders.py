@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from imageherd.images.names import has_image_name, is_skipped
-from imageherd.images.table_files import ARROW, PARQUET
+from imageherd.images.tables.files import ARROW, PARQUET
 
 _HUGGING_FACE = ("dataset_info.json", "dataset_dict.json", "state.json")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from imageherd.errors import ImageherdError
-from imageherd.images.tars import is_tar
-from imageherd.images.zips import STARTS
+from imageherd.images.archives.tars import is_tar
+from imageherd.images.archives.zips import STARTS
 from imageherd.progress import progress
 
 COMPRESSED: dict[str, tuple[bytes, Callable[..., Any]]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from imageherd.errors import ImageherdError
 from imageherd.images.names import display_path
 from imageherd.images.source import Source, shown_uri
-from imageherd.images.vectors import VectorFile
+from imageherd.images.vectors.vector_file import VectorFile
 
 
 class WithVectors:

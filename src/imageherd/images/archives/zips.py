@@ -12,9 +12,9 @@ import zlib
 from typing import BinaryIO
 
 from imageherd.errors import ImageherdError
+from imageherd.images.archives.members import LINK, STORED, Contents, Member
+from imageherd.images.archives.zip_rescue import members_by_headers
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.members import LINK, STORED, Contents, Member
-from imageherd.images.zip_rescue import members_by_headers
 
 STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 """What a zip archive begins with, one of nothing in the second place."""

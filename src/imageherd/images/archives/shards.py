@@ -16,7 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from imageherd.errors import ImageherdError
-from imageherd.images.archive import ArchiveSource
+from imageherd.images.archives.archive import ArchiveSource
+from imageherd.images.archives.packing import has_archive_name
+from imageherd.images.archives.side_files import table_of
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import reason_of_error
 from imageherd.images.names import (
@@ -26,8 +28,6 @@ from imageherd.images.names import (
     is_skipped,
     key_from_display,
 )
-from imageherd.images.packing import has_archive_name
-from imageherd.images.side_files import table_of
 from imageherd.images.source import Entry, Given
 from imageherd.progress import progress
 

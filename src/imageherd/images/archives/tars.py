@@ -7,7 +7,7 @@ import tarfile
 from typing import BinaryIO
 
 from imageherd.errors import ImageherdError
-from imageherd.images.members import LINK, Contents, Member
+from imageherd.images.archives.members import LINK, Contents, Member
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)

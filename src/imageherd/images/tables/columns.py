@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imageherd.images.image_column import features_of, is_text
-from imageherd.images.table_files import Rows
+from imageherd.images.tables.files import Rows
+from imageherd.images.tables.image_column import features_of, is_text
 
 KEY = "__key__"
 """Name of the column of keys in a table of carried columns."""

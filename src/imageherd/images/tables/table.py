@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import entry_of
-from imageherd.images.image_column import ImageColumn, image_column
 from imageherd.images.locations import NO_PATH, check_schemes, fetch, scheme_of
 from imageherd.images.names import display_path
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
-from imageherd.images.table_columns import carried_columns
-from imageherd.images.table_files import ARROW, PARQUET, TEXT, Rows, open_rows
-from imageherd.images.table_folders import is_folder_of_tables, is_saved_dataset, table_files
+from imageherd.images.tables.columns import carried_columns
+from imageherd.images.tables.files import ARROW, PARQUET, TEXT, Rows, open_rows
+from imageherd.images.tables.folders import is_folder_of_tables, is_saved_dataset, table_files
+from imageherd.images.tables.image_column import ImageColumn, image_column
 from imageherd.images.uris import parts_of, uri_of
 
 _SCHEME = "table"
@@ -72,8 +72,8 @@ class TableSource:
 
     Parquet, Arrow as `datasets` saves it (``save_to_disk``), Feather, and CSV in UTF-8 with a first
     line that names its columns. The images are files in a column of bytes, structs of ``bytes`` and
-    ``path`` as `datasets` writes them, or paths and URLs; see `imageherd.images.image_column`.
-    Paths begin at the table's folder.
+    ``path`` as `datasets` writes them, or paths and URLs; see
+    `imageherd.images.tables.image_column`. Paths begin at the table's folder.
 
     The key of an image is its path; where the table has none for every image, or one twice, the
     number of its row, below the name of its file if there are several files. The columns beside

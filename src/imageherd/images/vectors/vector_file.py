@@ -17,8 +17,8 @@ from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import display_path, key_from_display
 from imageherd.images.source import Entry, Given
-from imageherd.images.table_columns import KEY
-from imageherd.images.vector_files import (
+from imageherd.images.tables.columns import KEY
+from imageherd.images.vectors.reading import (
     as_key,
     is_folder_of_vectors,
     is_table_of_vectors,

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from imageherd.images.archives.members import Contents, Member
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.members import Contents, Member
-from imageherd.images.table_columns import KEY
+from imageherd.images.tables.columns import KEY
 
 
 def told_beside(

@@ -15,15 +15,15 @@ from weakref import WeakValueDictionary
 import pyarrow as pa
 
 from imageherd.errors import ImageherdError
+from imageherd.images.archives.members import Contents, Member
+from imageherd.images.archives.packing import COMPRESSED, Unpacked, has_archive_name, packing_of
+from imageherd.images.archives.side_files import table_of, told_beside
+from imageherd.images.archives.tars import list_tar, read_tar
+from imageherd.images.archives.zips import list_zip, read_zip
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import reason_of_error
-from imageherd.images.members import Contents, Member
 from imageherd.images.names import EXTENSIONS, display_path, key_from_display
-from imageherd.images.packing import COMPRESSED, Unpacked, has_archive_name, packing_of
-from imageherd.images.side_files import table_of, told_beside
 from imageherd.images.source import Entry, Given
-from imageherd.images.tars import list_tar, read_tar
-from imageherd.images.zips import list_zip, read_zip
 
 _SCHEME = "archive:"
 _HEAD = 512

@@ -7,8 +7,8 @@ import zipfile
 import zlib
 from typing import BinaryIO, NamedTuple
 
+from imageherd.images.archives.members import STORED
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.members import STORED
 
 _HEADER = struct.Struct("<4s5HLLLHH")
 _START = b"PK\x03\x04"

@@ -1,0 +1,1 @@
+"""Archives of images: tar, zip, and shards of WebDataset."""

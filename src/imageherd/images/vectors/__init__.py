@@ -1,0 +1,1 @@
+"""Vectors that someone has computed of something, perhaps of images."""
