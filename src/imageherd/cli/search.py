@@ -68,7 +68,7 @@ def search(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find the images, texts or vectors most like one, or like some words.
+    """Find what is most like an image or a text.
 
     Prints rank, cosine similarity, cluster and path, nearest first.
     """
