@@ -143,8 +143,8 @@ class TEMI(Head):
 
     Notes
     -----
-    Memory: five numbers a parameter (student, gradient, two moments, teacher), X scaled, and
-    one chunk's activations. Time: about ``12 H B (512 d + 1.3·512·256 + 256 K)`` operations a step, three
+    Memory: five numbers a parameter (student, gradient, two moments, teacher), X scaled, and one
+    chunk's activations. Time: ``12 H B (512 d + 1.3·512·256 + 256 K)`` operations a step: three
     products a layer for two views (one more in the second), d after scaling.
     """
 
