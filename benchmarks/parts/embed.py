@@ -51,7 +51,10 @@ def prepare(case: Case, options: Any, folder: Path) -> None:
         from onnx_export import random_vit
 
         random_vit(folder / "vit-s16")
-    load(case, folder)
+    keep_exports_in(case, folder)
+    from imageherd.backbones import load_backbone
+
+    load_backbone(backbone_name(case, folder), device=case["device"])
 
 
 def measure(case: Case, options: Any, folder: Path) -> Case:
@@ -64,7 +67,7 @@ def measure(case: Case, options: Any, folder: Path) -> Case:
         repeats=options.repeats,
         workers=None,
     )
-    load(case, folder)
+    keep_exports_in(case, folder)
     with tempfile.TemporaryDirectory(dir=folder) as herd:
         found = embed.measure(pictures_folder(case, folder), asked, Path(herd))
 
@@ -84,13 +87,10 @@ def measure(case: Case, options: Any, folder: Path) -> Case:
     }
 
 
-def load(case: Case, folder: Path) -> None:
+def keep_exports_in(case: Case, folder: Path) -> None:
+    # An export of random weights is of no use to anyone afterwards.
     if case["network"] == VIT:
-        # An export of random weights is of no use to anyone afterwards.
         os.environ["IMAGEHERD_CACHE"] = str(folder)
-    from imageherd.backbones import load_backbone
-
-    load_backbone(backbone_name(case, folder), device=case["device"])
 
 
 def backbone_name(case: Case, folder: Path) -> str:
