@@ -59,7 +59,7 @@ def place(
     clustering: Clustering,
     head: Head,
     rows: NDArray[np.int64],
-    X: NDArray[np.float32],
+    X: NDArray[np.float32] | Rows,
     *,
     reject: float,
     device: str = "auto",
@@ -78,7 +78,7 @@ def place(
     head : Head
         The head that made it.
     rows, X : ndarray, shapes (n,) and (n, d)
-        All images of the herd and their features, old and new.
+        All images of the herd and their features, old and new; X may be Rows.
     reject : float
         0 places everything.
     device : str, default="auto"

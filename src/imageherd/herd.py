@@ -308,7 +308,7 @@ class Herd:
         device = "auto" if how.get("engine") else device
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)
-        found = place(old, head, data.rows, data.X, reject=reject, device=device)
+        found = place(old, head, data.rows, data.vectors, reject=reject, device=device)
         with self._writing():
             found = keep_new(self.path, found, head, data)
             remove_leftovers(self.path, self._readable())

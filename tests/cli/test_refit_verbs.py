@@ -32,6 +32,23 @@ def test_a_sample_is_said_and_told_apart(run, herd):
     assert "n_clusters=3 does not suit 2 images" in " ".join(few.output.split())
 
 
+def test_what_fits_nowhere_is_told_the_farthest_first(run, herd, tmp_path):
+    run("cluster", herd, "--method", "kmeans", "--n-clusters", 3)
+    away = -CENTERS.sum(0)
+    strangers = [CENTERS[0] + 3 * away / np.linalg.norm(away) * np.linalg.norm(CENTERS[0]), away]
+    np.save(tmp_path / "v.npy", np.concatenate([X, CENTERS, strangers]).astype(np.float32))
+    result = run("assign", herd, tmp_path / "v.npy", "--json")
+    assert result.exit_code == 0, result.output
+    placed = json.loads(result.stdout)["images"]
+    assert [image["uid"] == -1 for image in placed] == [False] * 3 + [True] * 2
+    assert placed[3]["similarity"] > placed[4]["similarity"]
+    again = strangers + RNG.normal(size=(2, 8)) / 9
+    np.save(tmp_path / "v.npy", np.concatenate([X, CENTERS, strangers, again]).astype(np.float32))
+    said = run("assign", herd, tmp_path / "v.npy").output
+    assert "2 images fit nowhere" in said
+    assert said.index("0000096 (") < said.index("0000095 (")
+
+
 def test_a_warm_start_needs_no_more_than_the_name(run, herd):
     first = run("cluster", herd, "--method", "kmeans", "--n-clusters", 3, "--name", "mine")
     assert first.exit_code == 0, first.output

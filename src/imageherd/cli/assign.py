@@ -118,6 +118,7 @@ def _print(screen: Screen, found: Assignment, placed: list[dict[str, Any]]) -> N
         return
     sizes = Counter(image["cluster"] for image in placed if image["uid"] != NOWHERE)
     nowhere = [image for image in placed if image["uid"] == NOWHERE]
+    nowhere.sort(key=lambda image: image["similarity"])
     screen.table(
         ("cluster", "new images"),
         [*sizes.most_common(), *([("fits nowhere", len(nowhere))] if nowhere else [])],

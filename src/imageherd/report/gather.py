@@ -50,7 +50,8 @@ def gather(
         Where the images are.
     """
     _, at, here = np.intersect1d(rows, clustering.rows, return_indices=True)
-    rows, X, xy = rows[at], X[at], xy[at]
+    if len(at) < len(rows):
+        rows, X, xy = rows[at], X[at], xy[at]
     uids, probability = clustering.uids[here], clustering.probability[here]
     shown = items.take(pa.array(rows))
     unreadable = items.filter(pc.equal(items["status"], UNREADABLE))
