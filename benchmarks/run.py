@@ -47,7 +47,10 @@ def main() -> int:
     if options.table:
         from parts.table import to_markdown
 
-        print(to_markdown([r for r in kept if r["part"] in parts]))
+        records = [r for r in kept if r["part"] in parts]
+        if not records:
+            raise SystemExit(f"{options.out} has no record of {', '.join(parts)}.")
+        print(to_markdown(records))
         return 0
     limit_threads(options.threads)
     plan = [(p, c) for p in parts for c in import_module(f"parts.{p}").plan(options)]
