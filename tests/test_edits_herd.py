@@ -58,7 +58,9 @@ def test_a_new_cluster_never_gets_a_number_that_was_in_use(herd):
     edits.undo()
     second = edits.merge([1, 2]).payload["to"]
     assert (first, second) == (5, 6)
-    with pytest.warns(UserWarning, match=r"starts without the 1 edit of v0001; .* names .* stay"):
+    with pytest.warns(
+        UserWarning, match=r"starts without the 1 edit by hand of v0001, .* names .* stay"
+    ):
         refit = herd.cluster("kmeans", 7)
     assert len(refit.clusters) == 7
     # 5 and 6 were handed out; 6, the union, may be found again.
@@ -74,7 +76,7 @@ def test_a_refit_finds_a_union_again_by_its_images_and_keeps_its_name(herd):
     union = edits.merge(sorted(pieces[blob])).payload["to"]
     edits.rename(union, "both")
     edits.move(rows_in(edits.clustering(), union)[:1])
-    with pytest.warns(UserWarning, match="without the 2 edits of v0002"):
+    with pytest.warns(UserWarning, match="without the 2 edits by hand of v0002"):
         herd.cluster("kmeans", 4)
     now = herd.clustering()
     assert (now.version, now.as_trained) == ("v0003", None)

@@ -75,8 +75,8 @@ def extending(clustering: Clustering, before: Clustering) -> Clustering:
 
 
 def checked_name(uid: int, name: str) -> str:
-    """Return a name given by a person, without spaces around it; refuse what is none."""
-    name = name.strip()
+    """Return a name given by a person, on one line; refuse what is none."""
+    name = " ".join(name.split())
     if not 0 < len(name) <= MAX_NAME:
         raise ImageherdError(
             f"The new name of cluster {uid} has {len(name)} characters; give 1 to {MAX_NAME}."

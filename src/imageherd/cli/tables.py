@@ -44,7 +44,8 @@ def cluster_table(screen: Screen, clustering: Clustering, more: str) -> None:
         images = counted(sum(c.size for c in rest), what)
         screen.line(f"... and {counted(len(rest), 'smaller cluster')} with {images}: {more}")
     asked = clustering.config.get("params", {}).get("n_clusters", 0)
-    if len(clustering.clusters) < asked and "parts" not in clustering.config:
+    merged = "parts" in clustering.config or clustering.as_trained is not None
+    if len(clustering.clusters) < asked and not merged:
         n_empty = counted(asked - len(clustering.clusters), "cluster")
         screen.note(
             f"{asked} clusters were to be made; {n_empty} stayed empty. To use more, "

@@ -48,8 +48,8 @@ def before_another(versions: Versions, n: int) -> Clustering | None:
     if moving:
         what = "1 edit" if moving == 1 else f"{moving} edits"
         warnings.warn(
-            f"The new version of clustering {base.name!r} starts without the {what} of "
-            f"{base.version}; they stay in the journal, and names that you gave stay.",
+            f"The new version of clustering {base.name!r} starts without the {what} by hand of "
+            f"{base.version}, kept in the journal; names that you gave stay.",
             stacklevel=3,
         )
     return apply(base, edits)

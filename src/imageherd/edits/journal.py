@@ -261,7 +261,7 @@ class Journal:
                 yield None
                 return
             try:
-                connection = self._connect(self.path, "ro")
+                connection = self._connect(self.path, "rw")
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             except sqlite3.OperationalError:
                 with TemporaryDirectory(prefix="imageherd-edits-") as copy:
