@@ -42,7 +42,7 @@ Case = dict[str, Any]
 
 def main() -> int:
     options = parse()
-    kept = json.loads(options.out.read_text()) if options.out.exists() else []
+    kept = read(options.out)
     parts = PARTS if options.part == "all" else (options.part,)
     if options.table:
         from parts.table import to_markdown
@@ -181,6 +181,21 @@ def said(case: Case) -> str:
 
 def matches(case: Case, name: str, values: list[str]) -> bool:
     return name in case and str(case[name]) in values
+
+
+def read(path: Path) -> list[Case]:
+    if not path.exists():
+        return []
+    try:
+        kept: list[Case] = json.loads(path.read_text())
+        known = all(record["part"] in PARTS for record in kept)
+    except (OSError, ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        raise SystemExit(
+            f"{path} has no records of this program; give --out another name."
+        ) from None
+    return kept
 
 
 def save(records: list[Case], path: Path) -> None:

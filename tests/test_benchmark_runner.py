@@ -102,6 +102,16 @@ def test_where_files_lie_is_not_kept(monkeypatch, tmp_path):
     assert "--out found.json" in json.loads(out.read_text())[0]["command"]
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"n": 1}', '[{"part": "other"}]'])
+def test_a_file_of_something_else_is_left_alone(monkeypatch, tmp_path, text):
+    other = tmp_path / "other.json"
+    other.write_text(text)
+    fake(monkeypatch)
+    with pytest.raises(SystemExit, match="another name"):
+        call(monkeypatch, "knn", "--sizes", 10, "--out", other)
+    assert other.read_text() == text
+
+
 def test_only_takes_fields_and_says_when_nothing_is_left(monkeypatch):
     with pytest.raises(SystemExit, match="No case is left"):
         call(monkeypatch, "knn", "--only", "method=brute")
