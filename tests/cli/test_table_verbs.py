@@ -37,7 +37,7 @@ def test_a_table_from_its_images_to_its_labels(run):
     assert found["n_images"] == 10
     wrong = run("evaluate", "clothes.herd", "--labels", "column:sides")
     assert wrong.exit_code == 2
-    assert "they have side." in wrong.output
+    assert "there are side." in wrong.output
 
 
 def test_an_array_says_what_it_is_taken_for(run):

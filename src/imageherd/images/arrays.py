@@ -170,12 +170,12 @@ class ArraySource:
             with self.root.open("rb") as file:
                 if file.read(len(_MAGIC)) == _MAGIC:
                     file.seek(0)
-                    return {"": _header(file)}
+                    return {"": header(file)}
             found = {}
             with zipfile.ZipFile(self.root) as archive:
                 for name in archive.namelist():
                     with archive.open(name) as member:
-                        found[name.removesuffix(".npy")] = _header(member)
+                        found[name.removesuffix(".npy")] = header(member)
             return found
         except FileNotFoundError as error:
             raise ImageherdError(f"There is no file {self._shown}. Check the path.") from error
@@ -268,7 +268,8 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return to_8_bits(values)
 
 
-def _header(file: IO[bytes]) -> Header:
+def header(file: IO[bytes]) -> Header:
+    """Return shape and type of the array in a ``.npy`` file; raises ValueError if it is none."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

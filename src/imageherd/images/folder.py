@@ -17,9 +17,9 @@ from imageherd.images.names import (
     has_image_name,
     is_herd_name,
     is_skipped,
-    key_from_display,
 )
 from imageherd.images.source import MAX_FILE_BYTES, Entry, Given
+from imageherd.images.uris import parts_of, uri_of
 
 _REASONS = {
     errno.ENOENT: "no such file, or a link to nothing",
@@ -30,7 +30,7 @@ _REASONS = {
     errno.ENOTDIR: "no such file, or a link to nothing",
     errno.ENAMETOOLONG: "its name is too long",
 }
-_SCHEME = "folder:"
+_SCHEME = "folder"
 
 
 class FolderSource:
@@ -63,7 +63,7 @@ class FolderSource:
     def __init__(self, root: str | Path, *, must_exist: bool = True) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100
         self._shown = display_path(os.fsencode(self.root.as_posix()))
-        self.uri = _SCHEME + self._shown
+        self.uri = uri_of(_SCHEME, self.root)
         self.name = self.root.name
         if must_exist:
             self._check()
@@ -76,8 +76,7 @@ class FolderSource:
     @classmethod
     def from_uri(cls, uri: str) -> FolderSource:
         """Return the source with this `uri`, whether or not the folder is there now."""
-        root = key_from_display(uri.removeprefix(_SCHEME))
-        return cls(os.fsdecode(root), must_exist=False)
+        return cls(parts_of(uri)[0], must_exist=False)
 
     def scan(self) -> list[Entry]:
         """List the images, sorted by key.

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.names import display_path, has_image_name, key_from_display
+from imageherd.images.names import display_path, has_image_name
 from imageherd.images.source import Entry, Given
 from imageherd.images.tables.columns import KEY
+from imageherd.images.uris import parts_of, uri_of
 
-SCHEME = "texts:"
+_SCHEME = "texts"
 NOT_UTF8 = "not UTF-8"
 NO_TEXT = "no text after the label"
 _MAX_LABEL_BYTES = 100
@@ -79,7 +80,7 @@ class TextFile:
     def __init__(self, path: str | Path, *, must_exist: bool = True) -> None:
         self.root = Path(os.path.abspath(path))  # noqa: PTH100
         self._shown = display_path(os.fsencode(self.root.as_posix()))
-        self.uri = SCHEME + self._shown
+        self.uri = uri_of(_SCHEME, self.root)
         self.name = self.root.name
         if must_exist and not self.root.is_file():
             is_folder = self.root.is_dir()
@@ -94,8 +95,7 @@ class TextFile:
     @classmethod
     def from_uri(cls, uri: str) -> TextFile:
         """Return the source with this `uri`, whether or not the file is there now."""
-        path = key_from_display(uri.removeprefix(SCHEME))
-        return cls(os.fsdecode(path), must_exist=False)
+        return cls(parts_of(uri)[0], must_exist=False)
 
     @classmethod
     def takes(cls, given: Given) -> bool:

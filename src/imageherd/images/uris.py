@@ -1,4 +1,4 @@
-"""URIs of sources in which one of several columns or arrays was chosen."""
+"""URIs of sources: which kind it is, where, and which of several columns or arrays was chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imageherd.images.names import display_path, key_from_display
 _URI = re.compile(r"[a-z]+(?:@([^:]+))?:(.+)", re.DOTALL)
 
 
-def uri_of(scheme: str, root: Path, chosen: str | None) -> str:
+def uri_of(scheme: str, root: Path, chosen: str | None = None) -> str:
     """Return the URI of what is at an absolute path: "table:/a/b.csv", "table@thumb:/a/b.parquet".
 
     Parameters
@@ -21,7 +21,7 @@ def uri_of(scheme: str, root: Path, chosen: str | None) -> str:
         Without the colon.
     root : Path
         The path.
-    chosen : str or None
+    chosen : str, optional
         What a person chose in it.
     """
     choice = f"@{urllib.parse.quote(chosen, safe='')}" if chosen else ""

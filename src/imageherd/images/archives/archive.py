@@ -22,10 +22,11 @@ from imageherd.images.archives.tars import list_tar, read_tar
 from imageherd.images.archives.zips import list_zip, read_zip
 from imageherd.images.decode import UnreadableImageError
 from imageherd.images.folder import reason_of_error
-from imageherd.images.names import EXTENSIONS, display_path, key_from_display
+from imageherd.images.names import EXTENSIONS, display_path
 from imageherd.images.source import Entry, Given
+from imageherd.images.uris import parts_of, uri_of
 
-_SCHEME = "archive:"
+_SCHEME = "archive"
 _HEAD = 512
 
 
@@ -80,7 +81,7 @@ class ArchiveSource:
     def __init__(self, path: str | Path, *, must_exist: bool = True) -> None:
         self.file = Path(os.path.abspath(path))  # noqa: PTH100
         self._shown = display_path(os.fsencode(self.file.as_posix()))
-        self.uri = _SCHEME + self._shown
+        self.uri = uri_of(_SCHEME, self.file)
         self.name = self.file.name
         self._opened: _Opened | None = None
         if must_exist:
@@ -96,8 +97,7 @@ class ArchiveSource:
     @classmethod
     def from_uri(cls, uri: str) -> ArchiveSource:
         """Return the source with this `uri`, whether or not the archive is there now."""
-        path = key_from_display(uri.removeprefix(_SCHEME))
-        return cls(os.fsdecode(path), must_exist=False)
+        return cls(parts_of(uri)[0], must_exist=False)
 
     @property
     def description(self) -> str:

@@ -26,12 +26,12 @@ from imageherd.images.names import (
     display_path,
     has_image_name,
     is_skipped,
-    key_from_display,
 )
 from imageherd.images.source import Entry, Given
+from imageherd.images.uris import parts_of, uri_of
 from imageherd.progress import progress
 
-_SCHEME = "shards:"
+_SCHEME = "shards"
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _ENDING = b".tar"
@@ -72,7 +72,7 @@ class ShardsSource:
         self.root = Path(os.path.dirname(start))  # noqa: PTH120
         self._pattern = pattern
         self._shown = display_path(os.fsencode(pattern))
-        self.uri = _SCHEME + self._shown
+        self.uri = uri_of(_SCHEME, path)
         self.name = path.name
         self._archives: dict[bytes, ArchiveSource] = {}
         self._lock = threading.Lock()
@@ -93,8 +93,7 @@ class ShardsSource:
     @classmethod
     def from_uri(cls, uri: str) -> ShardsSource:
         """Return the source with this `uri`, whether or not its archives are there now."""
-        path = key_from_display(uri.removeprefix(_SCHEME))
-        return cls(os.fsdecode(path), must_exist=False)
+        return cls(parts_of(uri)[0], must_exist=False)
 
     @property
     def description(self) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imageherd.errors import ImageherdError
+from imageherd.images.arrays import header
 
 
 def npy_files(folder: Path) -> list[Path]:
@@ -41,11 +42,7 @@ def n_dimensions(path: Path) -> int:
     """Return the number of dimensions that a NumPy file's header says, -1 if it says none."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )
-            return len(read(file)[0])
+            return len(header(file)[0])
     except (OSError, ValueError):
         return -1
 

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from imageherd.errors import ImageherdError
 from imageherd.images.decode import UnreadableImageError
-from imageherd.images.names import display_path, key_from_display
+from imageherd.images.names import display_path
 from imageherd.images.source import Entry, Given
 from imageherd.images.tables.columns import KEY
+from imageherd.images.tables.files import PARQUET
+from imageherd.images.uris import parts_of, uri_of
 from imageherd.images.vectors.reading import (
     as_key,
     is_folder_of_vectors,
@@ -28,7 +30,7 @@ from imageherd.images.vectors.reading import (
     parquet_vectors,
 )
 
-SCHEME = "vectors:"
+_SCHEME = "vectors"
 _KEYS = ("key", "path")
 _AT_ONCE = 4096
 
@@ -73,7 +75,7 @@ class VectorFile:
         self.root = Path(os.path.abspath(path))  # noqa: PTH100
         self.column = column
         self._shown = display_path(os.fsencode(self.root.as_posix()))
-        self.uri = SCHEME + self._shown
+        self.uri = uri_of(_SCHEME, self.root)
         self.name = self.root.name
         if must_exist:
             self._parts  # noqa: B018 - opens and checks
@@ -81,8 +83,7 @@ class VectorFile:
     @classmethod
     def from_uri(cls, uri: str) -> VectorFile:
         """Return the source with this `uri`, whether or not the file is there now."""
-        path = key_from_display(uri.removeprefix(SCHEME))
-        return cls(os.fsdecode(path), must_exist=False)
+        return cls(parts_of(uri)[0], must_exist=False)
 
     @classmethod
     def takes(cls, given: Given) -> bool:
@@ -101,7 +102,7 @@ class VectorFile:
 
     @property
     def _is_table(self) -> bool:
-        return self.root.suffix.lower() in (".parquet", ".pq")
+        return self.root.suffix.lower() in PARQUET
 
     def columns(self) -> pa.Table:
         """Return key, and the columns of a Parquet file that hold no lists."""
