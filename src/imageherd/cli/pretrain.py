@@ -25,7 +25,7 @@ def pretrain(
     method: Annotated[
         str, typer.Argument(metavar="rotnet|dino", help="How to train.", show_default=False)
     ],
-    source: options.SourceArgument,
+    source: options.ImagesArgument,
     out: Annotated[
         str,
         typer.Option(
@@ -127,6 +127,7 @@ def pretrain(
         checks.device_name(device)
         check_name(out)
         found = checks.source(source, image_column)
+        checks.only_images(source, found)
 
         from imageherd.pretraining import run
         from imageherd.pretraining.probe import labels_of_source
