@@ -192,9 +192,7 @@ def read(path: Path) -> list[Case]:
     except (OSError, ValueError, TypeError, KeyError):
         known = False
     if not known:
-        raise SystemExit(
-            f"{path} has no records of this program; give --out another name."
-        ) from None
+        raise SystemExit(f"{path} has no records of this program; give --out another name.")
     return kept
 
 

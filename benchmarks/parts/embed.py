@@ -21,7 +21,7 @@ Case = dict[str, Any]
 
 
 def plan(options: Any) -> list[Case]:
-    networks = options.backbones or [BUNDLED, VIT]
+    networks = list(by_name(options)) or [BUNDLED, VIT]
     return [
         {
             "images": images,
@@ -54,14 +54,14 @@ def prepare(case: Case, options: Any, folder: Path) -> None:
     keep_exports_in(case, folder)
     from imageherd.backbones import load_backbone
 
-    load_backbone(backbone_name(case, folder), device=case["device"])
+    load_backbone(backbone_name(case, options, folder), device=case["device"])
 
 
 def measure(case: Case, options: Any, folder: Path) -> Case:
     from speed import peak_mb
 
     asked = argparse.Namespace(
-        backbone=backbone_name(case, folder),
+        backbone=backbone_name(case, options, folder),
         device=case["device"],
         n=case["n"],
         repeats=options.repeats,
@@ -93,8 +93,13 @@ def keep_exports_in(case: Case, folder: Path) -> None:
         os.environ["IMAGEHERD_CACHE"] = str(folder)
 
 
-def backbone_name(case: Case, folder: Path) -> str:
-    network: str = case["network"]
+def by_name(options: Any) -> dict[str, str]:
+    """Return the backbones asked for by what they are called here: of a file, its name alone."""
+    return {Path(b).name if Path(b).exists() else b: b for b in options.backbones or ()}
+
+
+def backbone_name(case: Case, options: Any, folder: Path) -> str:
+    network = by_name(options).get(case["network"], case["network"])
     if is_onnx(network):
         return network
     return f"{folder / 'vit-s16' if network == VIT else network},runtime={case['runtime']}"
