@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from edited_herds import made, rows_in
+from imageherd.edits.carrying import before_another
 from imageherd.edits.editing import Edits
 from imageherd.edits.journal import Edit, EditConflictError, Journal
 from imageherd.errors import ImageherdError
 from imageherd.herd import Herd
+from imageherd.versions import versions_of
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +181,29 @@ def test_an_edit_meant_for_another_version_is_refused(herd):
     edits = herd.edit()
     seen = edits.state
     herd.cluster("kmeans", 3)
-    with pytest.raises(EditConflictError, match="made anew: it is at version v0002"):
+    with pytest.raises(EditConflictError, match=r"is at version v0002 by now, .* meant for v0001"):
         edits.merge([1, 2], expected=seen)
+
+
+def test_an_edit_while_a_refit_is_under_way_takes_none_of_its_numbers(herd):
+    edits = herd.edit()
+    union = edits.merge([1, 2]).payload["to"]
+    with pytest.warns(UserWarning, match="without the 1 edit by hand"):
+        previous = before_another(versions_of(herd.path, "default"), 7)
+    assert previous.config["next_uid"] == union + 1
+    assert {c.uid for c in previous.clusters} == {3, 4, union}
+    assert edits.move([0]).payload["to"] == union + 1 + 7
+    # What was set aside is no edit: it is not shown, and nothing to undo.
+    assert [e.kind for e in edits.log()] == ["merge", "move"]
+    assert [e.kind for e in edits.undoable()[0]] == ["merge", "move"]
+
+
+def test_any_name_and_folder_will_do(template, tmp_path):
+    herd = Herd(shutil.copytree(template, tmp_path / "50 % of #1?.herd"))
+    herd.cluster("kmeans", 3, name="by hand")
+    herd.edit("by hand").merge([1, 2])
+    assert len(herd.clustering("by hand").clusters) == 2
+    assert len(herd.clustering().clusters) == 4
 
 
 def test_the_same_id_is_entered_once(herd):

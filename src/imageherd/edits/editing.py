@@ -279,8 +279,8 @@ class Edits:
         base = self._state.base.version if self._state else ""
         if version != base:
             return EditConflictError(
-                f"Clustering {self._name!r} was made anew: it is at version {base} and the edit "
-                f"was meant for {version}. Look at it again.",
+                f"Clustering {self._name!r} is at version {base} by now, and the edit was "
+                f"meant for {version}. Look at it again.",
                 [],
             )
         since = [e for e in self._entries if not last.isdecimal() or e.seq > int(last)]
