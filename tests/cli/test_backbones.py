@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from imageherd.backbones import speed
+from imageherd.backbones import Preprocessing, speed
 from imageherd.backbones.presets import PRESETS
+from imageherd.pretraining.networks import make_network
+from imageherd.pretraining.saving import save_network
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +41,14 @@ def test_one_is_told_with_its_sources(run):
     assert "access" not in dinov2
 
 
-def test_networks_of_ones_own_are_listed(run, tmp_path, monkeypatch):
-    (tmp_path / "networks").mkdir()
-    monkeypatch.setattr("imageherd.backbones.own.own_names", lambda: ["holiday"])
+def test_networks_of_ones_own_are_listed(run, tmp_path):
+    network = make_network("resnet18-narrow", 32)
+    kind = Preprocessing(32, 32, "crop", "bicubic", (127.0,) * 3, (60.0,) * 3)
+    save_network(tmp_path / "networks" / "holiday", network, kind, {"method": "rotnet"})
     line = next(x for x in run("backbones").stdout.splitlines() if x.startswith("holiday"))
-    assert line.split()[1:] == ["yes", "yours"]
-    assert "of your own" in run("backbones", "holiday").stdout
+    assert line.split()[1:] == ["128", "32", "3", "yes", "yours"]
+    told = run("backbones", "holiday").stdout
+    assert "made by rotnet: 128 numbers, input 32 x 32 pixels" in told
 
 
 def test_json_has_every_fact(run):

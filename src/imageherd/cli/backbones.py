@@ -61,7 +61,8 @@ def backbones(
                     _tell(screen, fact)
                 else:
                     screen.line(
-                        f"{fact['name']}: a network of your own, made by imageherd pretrain"
+                        f"{fact['name']}: a network of your own, made by {fact['method']}: "
+                        f"{fact['dim']} numbers, input {fact['size']} x {fact['size']} pixels"
                     )
         else:
             _table(screen, facts)
@@ -89,6 +90,21 @@ def _own() -> list[str]:
     from imageherd.backbones.own import own_names
 
     return own_names()
+
+
+def _own_facts(name: str) -> dict[str, Any]:
+    from imageherd.files import read_json
+    from imageherd.pretraining.places import networks_dir
+    from imageherd.pretraining.saving import CONFIG, WEIGHTS
+
+    folder = networks_dir() / name
+    config = read_json(folder / CONFIG)
+    return {
+        **{key: config[key] for key in ("dim", "method", "preprocessing")},
+        "size": config["preprocessing"]["size"],
+        "megabytes": round((folder / WEIGHTS).stat().st_size / 1e6),
+        **{"here": True, "licence": "yours"},
+    }
 
 
 def _here(name: str) -> bool:
@@ -123,7 +139,7 @@ def _facts(name: str) -> dict[str, Any]:
         facts |= {"output": preset.output, "here": _here(name), "url": preset.url}
         facts |= {"config_url": preset.config_url}
     else:
-        return facts | ({"here": True, "licence": "yours"} if name in _own() else {})
+        return facts | (_own_facts(name) if name in _own() else {})
     return facts | {"preprocessing": preparing.to_dict()}
 
 
