@@ -306,7 +306,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
                 f"neighbors is a graph of {graph.ids.shape[0]} rows with {graph.ids.shape[1]} "
                 f"neighbours each; X has {n} rows and {k} neighbours are needed."
             )
-        return torch.from_numpy(graph.ids[:, :k].astype(np.int32)).to(device)
+        return torch.from_numpy(np.require(graph.ids[:, :k], np.int32, ["C", "W"])).to(device)
 
     def _training_labels(self, X: Features, device: torch.device) -> NDArray[np.int32]:
         return self._labels(X, device)
