@@ -38,8 +38,9 @@ def test_a_network_is_made_named_and_used(run, tiles, tmp_path):
 
 
 def test_json_says_it_all(run, tiles):
-    result = run("pretrain", "rotnet", tiles, "--out", "./net", *FEW, "--json")
+    result = run("pretrain", "rotnet", tiles, "--out", "./net", *FEW, "--no-flip", "--json")
     said = json.loads(result.stdout)
+    assert (said["settings"]["flip"], said["settings"]["recolor"]) == (False, True)
     assert (said["folder"], said["backbone"], said["dim"]) == ("net", "./net", 128)
     assert [entry["epoch"] for entry in said["history"]] == [1, 2]
 

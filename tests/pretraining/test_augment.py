@@ -54,6 +54,17 @@ def test_views_are_mirrored_only_if_they_may_be():
     assert 0.3 < float(mirrored(flip=True)) < 0.7
 
 
+def test_colours_stay_if_they_are_to_stay():
+    torch.manual_seed(0)
+    color = torch.tensor([0.9, 0.3, 0.1])[:, None, None]
+    for recolor in (True, False):
+        large, small = MultiCrop(16, 4, recolor=recolor)(color.expand(20, 3, 16, 16))
+        for view in (*large, *small):
+            # Bicubic interpolation takes what lies outside the image for black.
+            same = torch.allclose(view, color.expand_as(view), atol=0.08)
+            assert same != recolor
+
+
 def test_no_two_local_views_are_one():
     torch.manual_seed(0)
     small = torch.stack(MultiCrop(16, 4)(torch.rand(1, 3, 16, 16))[1])

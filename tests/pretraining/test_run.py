@@ -132,6 +132,7 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(photos, tmp_path)
     [
         ({"method": "simclr"}, "choose rotnet or dino"),
         ({"network": "vit-mini"}, "vit-mini is for dino"),
+        ({"recolor": False}, "rotnet changes no colours"),
         ({"epochs": 0}, "epochs=0 cannot be done"),
         ({"precision": "16-mixed"}, "needs a CUDA GPU"),
         ({"precision": "8"}, "precision='8' is not known"),

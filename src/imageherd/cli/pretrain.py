@@ -87,6 +87,14 @@ def pretrain(
             help="Whether views are mirrored: not where left and right differ, as in digits.",
         ),
     ] = True,
+    recolor: Annotated[
+        bool,
+        typer.Option(
+            "--recolor/--no-recolor",
+            help="Whether dino's views differ in brightness and colours: not where these are what "
+            "counts, nor for writing.",
+        ),
+    ] = True,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -143,6 +151,7 @@ def pretrain(
             batch_size=batch_size,
             learning_rate=learning_rate,
             flip=flip,
+            recolor=recolor,
             random_state=seed,
             device=device,
             precision=precision,

@@ -55,6 +55,8 @@ class MultiCrop(nn.Module):
         What the local side is a multiple of.
     flip : bool, default=True
         Whether to mirror.
+    recolor : bool, default=True
+        Whether to jitter colours, make grey and solarise.
 
     Attributes
     ----------
@@ -67,10 +69,10 @@ class MultiCrop(nn.Module):
     33 pixels it would not be seen and is left out.
     """
 
-    def __init__(self, size: int, patch: int, *, flip: bool = True) -> None:
+    def __init__(self, size: int, patch: int, *, flip: bool = True, recolor: bool = True) -> None:
         super().__init__()
         self.local_size = math.ceil(size * _LOCAL_SIDE / _GLOBAL_SIDE / patch) * patch
-        make = partial(_views, size=size, flip=flip)
+        make = partial(_views, size=size, flip=flip, recolor=recolor)
         self._first = make(size, GLOBAL_SCALE, blur=1.0)
         self._second = make(size, GLOBAL_SCALE, blur=0.1, solarize=0.2)
         self._local = make(self.local_size, local_scale(size), blur=0.5)
@@ -93,6 +95,7 @@ def _views(
     *,
     size: int,
     flip: bool,
+    recolor: bool,
     blur: float,
     solarize: float = 0.0,
 ) -> nn.Sequential:
@@ -103,14 +106,14 @@ def _views(
         ),
         _Clamp(),
         kornia.RandomHorizontalFlip(p=0.5 if flip else 0.0),
-        kornia.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
-        kornia.RandomGrayscale(p=0.2),
     ]
+    if recolor:
+        steps += [kornia.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), kornia.RandomGrayscale(p=0.2)]
     low, high = (sigma * size / _GLOBAL_SIDE for sigma in _BLUR)
     if high >= _SEEN_BLUR:
         kernel = 2 * math.ceil(3 * high) + 1
         steps.append(kornia.RandomGaussianBlur((kernel, kernel), (low, high), p=blur))
-    if solarize:
+    if recolor and solarize:
         steps.append(kornia.RandomSolarize((0.5, 0.5), 0.0, p=solarize))
     return nn.Sequential(*steps)
 

@@ -238,9 +238,9 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         The teacher's, without its head: f_θt.
     history : list of dict
         See `train`. "entropy" is that of the teacher's answers, in nats, "mean_entropy" that of
-        the mean answer of each batch; both are log K at most. While it learns the first falls and
-        the second does not. If the first stays at log K, or the second falls with it, all images
-        get one answer.
+        the mean answer of each batch, both log K at most. "loss" below "mean_entropy" says that
+        the student tells an image's answer from another view of it better than by giving all
+        images the mean one: by so many nats. While it learns that grows; at 0 all get one answer.
 
     Notes
     -----
@@ -261,7 +261,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
     center = torch.zeros(K, device=fabric.device)
     teacher.to(fabric.device)
     wrapped, fabric_optimizer = fabric.setup(student, optimizer)
-    crops = MultiCrop(run.pixels.size, network.patch, flip=run.flip)
+    crops = MultiCrop(run.pixels.size, network.patch, flip=run.flip, recolor=run.recolor)
     told = {name: torch.zeros((), device=fabric.device) for name in ("entropy", "mean_entropy")}
 
     def step(images: Tensor, index: int) -> Tensor:

@@ -62,6 +62,9 @@ class Run:
         Learning rate, as the method understands it.
     flip : bool, default=True
         Whether views may be mirrored: not where left and right differ, as in digits.
+    recolor : bool, default=True
+        Whether DINO's views differ in brightness and colours: not where these are what an image
+        is of, and seldom for drawings and writing.
     folder : Path or None, default=None
         Where the checkpoint is kept; None for none.
     identity : dict
@@ -80,6 +83,7 @@ class Run:
     fabric: Fabric
     rate: float
     flip: bool = True
+    recolor: bool = True
     folder: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     report: Report | None = None

@@ -57,6 +57,7 @@ def pretrain(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     flip: bool = True,
+    recolor: bool = True,
     random_state: int = 0,
     device: str = "auto",
     precision: str = "32",
@@ -92,6 +93,8 @@ def pretrain(
         batch follows in proportion.
     flip : bool, default=True
         Whether views may be mirrored: not where left and right differ, as in digits.
+    recolor : bool, default=True
+        Whether DINO's views differ in brightness and colours. RotNet's never do.
     random_state : int, default=0
         Seed of everything random.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
@@ -120,6 +123,10 @@ def pretrain(
         If a parameter is not possible, the images are too few, or the folder holds something else.
     """
     chosen = _method(method, network)
+    if not recolor and method != "dino":
+        raise ImageherdError(
+            f"{method} changes no colours; leave out recolor=False (--no-recolor)."
+        )
     size = size or first_size(source)
     settings: dict[str, Any] = {
         "method": method,
@@ -131,6 +138,7 @@ def pretrain(
         ),
         "learning_rate": chosen.rate if learning_rate is None else learning_rate,
         "flip": flip,
+        "recolor": recolor,
         "random_state": random_state,
         "precision": precision,
         "devices": devices,
@@ -151,6 +159,7 @@ def pretrain(
             *(pixels, settings["epochs"], batch, random_state, fabric),
             rate=settings["learning_rate"],
             flip=flip,
+            recolor=recolor,
             folder=work,
             identity={**settings, "images": pixels.sha256},
             callback=callback if fabric.is_global_zero else None,
