@@ -9,8 +9,10 @@ import tempfile
 
 import numpy as np
 import pytest
+import torch
 
 from imageherd import memory
+from imageherd.device import on_device
 from imageherd.errors import ImageherdError
 from imageherd.memory import empty_array
 
@@ -91,6 +93,13 @@ def test_no_room_is_told_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(ImageherdError, match=r"temporary file of 4\.0 GB .*--train-on"):
         empty_array((10**6, 1000), tmp_path)
+
+
+def test_what_a_gpu_has_no_room_for_is_told_before(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 2_000))
+    with pytest.raises(ImageherdError, match=r"of the GPU are free; fit a sample \(--train-on\)"):
+        on_device(torch.zeros(201), torch.device("cuda"))
+    assert on_device(torch.zeros(201), torch.device("cpu")).shape == (201,)
 
 
 def test_of_a_fit_on_features_in_a_file_memory_does_not_follow_the_rows(tmp_path):

@@ -156,6 +156,13 @@ def test_a_warm_refit_after_growth_keeps_numbers_and_names(tmp_path, method):
     assert np.mean(right) > 0.95
 
 
+def test_what_was_merged_goes_on_as_it_was_fitted(herd):
+    before = herd.cluster("kmeans", K)
+    assert len(herd.merge(2).clusters) == 2
+    found = herd.cluster(warm_start=True)
+    np.testing.assert_array_equal(found.uids, before.uids)
+
+
 def test_a_warm_start_is_the_same_again_or_none(herd):
     herd.cluster("kmeans", K)
     for wrong, message in (

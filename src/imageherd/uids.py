@@ -25,16 +25,19 @@ def match_uids(
     (Jaccard index over 1/2), which lets at most one old cluster match a new one. Images that only
     one of the clusterings has do not count. After a warm start, where a cluster goes on from an old
     one, less will do: each is the other's best match, and the shared images are more than half of
-    the two clusters' mean size (Jaccard index over 1/3).
+    the two clusters' mean size (Jaccard index over 1/3). What has been merged goes on as the
+    clusters that were fitted.
     """
     if previous is None:
         return list(range(1, n_clusters + 1))
-    known = {c.uid for c in previous.clusters}
+    merged = warm and previous.parts is not None
+    before = previous.parts if merged else previous.uids
+    assert before is not None
     _, new_at, old_at = np.intersect1d(rows, previous.rows, return_indices=True)
-    old_uids = np.array(sorted(known), dtype=np.int64)
-    placed = np.isin(previous.uids[old_at], old_uids)
+    old_uids = np.unique(before[before >= 0]).astype(np.int64)
+    placed = before[old_at] >= 0
     overlap = np.zeros((n_clusters, len(old_uids)))
-    columns = np.searchsorted(old_uids, previous.uids[old_at][placed])
+    columns = np.searchsorted(old_uids, before[old_at][placed])
     np.add.at(overlap, (labels[new_at][placed], columns), 1)
     union = overlap.sum(1, keepdims=True) + overlap.sum(0, keepdims=True) - overlap
     jaccard = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
