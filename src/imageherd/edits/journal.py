@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ class Edit:
     author : str
         Who.
     version : str
-        The version that it was made on.
+        The version that it was made on; where that only adds images to another, the other.
     kind : str
         One of `KINDS`, "undo", "redo", `PLACED` or `RESERVED`.
     payload : dict
@@ -260,25 +260,26 @@ class Journal:
             if not self.path.exists():
                 yield None
                 return
-            try:
-                connection = self._connect(self.path, "rw")
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-            except sqlite3.OperationalError:
-                with TemporaryDirectory(prefix="imageherd-edits-") as copy:
-                    yield from self._of_copy(Path(copy))
-                return
-            with closing(connection):
+            with ExitStack() as stack:
+                connection = stack.enter_context(closing(self._readable(stack)))
                 self._check_format(connection)
                 yield connection if _has_table(connection) else None
 
-    def _of_copy(self, folder: Path) -> Iterator[sqlite3.Connection | None]:
-        """Open a copy: a file in WAL mode cannot be read where nothing can be written beside it."""
+    def _readable(self, stack: ExitStack) -> sqlite3.Connection:
+        """Open the file, or a copy: in WAL mode something has to be written beside it to read."""
+        with suppress(sqlite3.OperationalError):
+            connection = self._connect(self.path, "rw")
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                return connection
+            except sqlite3.Error:
+                connection.close()
+                raise
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="imageherd-edits-")))
         for path in (self.path, self.path.with_name(f"{FILE}-wal")):
             if path.exists():
                 shutil.copyfile(path, folder / path.name)
-        with closing(self._connect(folder / FILE)) as connection:
-            self._check_format(connection)
-            yield connection if _has_table(connection) else None
+        return self._connect(folder / FILE)
 
     def _connect(self, path: Path, mode: str = "rwc") -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
