@@ -204,3 +204,14 @@ def test_a_table_names_the_images_itself(pictures, tmp_path):
     path = table(tmp_path / "v.parquet", key=[b"in/1.png", b"0.png"], v=lists(X[:2]))
     with pytest.warns(UserWarning, match="2 of the 4 images"):
         assert WithVectors(pictures, VectorFile(path)).position == {b"in/1.png": 0, b"0.png": 1}
+
+
+def test_a_herd_remembers_which_column_was_chosen(tmp_path):
+    path = table(tmp_path / "x.parquet", a=lists(X), b=lists(X + 1))
+    again = source_from_uri(VectorFile(path, column="b").uri)
+    np.testing.assert_array_equal(every(again), (X + 1).astype(np.float32))
+
+
+def test_a_parquet_file_may_be_called_anything(tmp_path):
+    source = open_source(table(tmp_path / "vectors.data", a=lists(X)))
+    np.testing.assert_array_equal(every(source), X.astype(np.float32))

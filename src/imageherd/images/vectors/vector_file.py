@@ -18,7 +18,6 @@ from imageherd.images.decode import UnreadableImageError
 from imageherd.images.names import display_path
 from imageherd.images.source import Entry, Given
 from imageherd.images.tables.columns import KEY
-from imageherd.images.tables.files import PARQUET
 from imageherd.images.uris import parts_of, uri_of
 from imageherd.images.vectors.reading import (
     as_key,
@@ -57,7 +56,7 @@ class VectorFile:
     root : Path
         Its absolute path.
     uri : str
-        "vectors:" and the display form of that.
+        "vectors:" and the display form of that; "vectors@clip:" where the column was chosen.
     name : str
         The file's name.
     description : str
@@ -75,7 +74,7 @@ class VectorFile:
         self.root = Path(os.path.abspath(path))  # noqa: PTH100
         self.column = column
         self._shown = display_path(os.fsencode(self.root.as_posix()))
-        self.uri = uri_of(_SCHEME, self.root)
+        self.uri = uri_of(_SCHEME, self.root, column)
         self.name = self.root.name
         if must_exist:
             self._parts  # noqa: B018 - opens and checks
@@ -83,7 +82,8 @@ class VectorFile:
     @classmethod
     def from_uri(cls, uri: str) -> VectorFile:
         """Return the source with this `uri`, whether or not the file is there now."""
-        return cls(parts_of(uri)[0], must_exist=False)
+        root, chosen = parts_of(uri)
+        return cls(root, column=chosen, must_exist=False)
 
     @classmethod
     def takes(cls, given: Given) -> bool:
@@ -100,9 +100,10 @@ class VectorFile:
         what = "a column" if self._is_table else "an array"
         return f"{what} of vectors of {self.dim:,} numbers"
 
-    @property
+    @cached_property
     def _is_table(self) -> bool:
-        return self.root.suffix.lower() in PARQUET
+        # As `takes` tells it, so that a Parquet file may be called anything.
+        return Given(str(self.root)).head.startswith(b"PAR1")
 
     def columns(self) -> pa.Table:
         """Return key, and the columns of a Parquet file that hold no lists."""
