@@ -1,4 +1,4 @@
-"""RotNet and DINO learn on 1,797 small images, in less than a minute of one core each."""
+"""RotNet and DINO learn on 1,797 small images, in about a minute of one core."""
 
 import numpy as np
 import pytest
@@ -43,11 +43,11 @@ def trained(method, network, images, classes, **settings):
 @pytest.mark.slow
 def test_rotnet_learns():
     network = make_network("resnet18-narrow", 20)
-    settings = {"epochs": 5, "batch_size": 64, "rate": 0.1}
+    settings = {"epochs": 3, "batch_size": 64, "rate": 0.1}
     before, history = trained(train_rotnet, network, *coloured_digits(), **settings)
     # Chance: log 4, and 10 %.
     assert history[-1]["loss"] < 0.6 * np.log(4)
-    assert history[-1]["knn_accuracy"] > before + 0.1
+    assert history[-1]["knn_accuracy"] > before + 0.3
 
 
 @pytest.mark.slow
@@ -57,12 +57,13 @@ def test_dino_learns():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = VisionTransformer(size=16, patch=4, dim=64, depth=2, n_heads=2)
-    settings = {"epochs": 14, "batch_size": 64, "rate": 4e-3, "flip": False, "recolor": False}
+    settings = {"epochs": 20, "batch_size": 64, "rate": 4e-3, "flip": False, "recolor": False}
     before, history = trained(train_dino, network, images, digits.target, **settings)
     first, last = history[0], history[-1]
+    assert last["loss"] < first["loss"] - 0.1
+    assert last["entropy"] < max(epoch["entropy"] for epoch in history) - 0.1
     # What the student knows of an image's answer from another view of it; 0 if all have one.
     told = [epoch["mean_entropy"] - epoch["loss"] for epoch in history]
-    assert last["loss"] < first["loss"] - 0.1
-    assert told[0] < 0.05
-    assert told[-1] > 0.2
-    assert last["knn_accuracy"] > before + 0.2
+    assert told[0] < 0.02
+    assert told[-1] > 0.1
+    assert last["knn_accuracy"] > before + 0.12

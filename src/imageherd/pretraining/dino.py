@@ -23,7 +23,7 @@ EPOCHS, BATCH_SIZE = 100, 256
 STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURES = (0.04, 0.07)
 CENTER_MOMENTUM = 0.9
-TEACHER_MOMENTUM = 0.996
+TEACHER_MOMENTUM, LEAST_MOMENTUM = 0.996, 0.98
 MOST_HIDDEN, BOTTLENECK, MOST_OUTPUTS, FEWEST_OUTPUTS = 2048, 256, 65_536, 256
 # The first for a batch of 256 images.
 RATE, LAST_RATE = 5e-4, 1e-6
@@ -144,10 +144,12 @@ def teacher_momentum(step: int, total: int) -> float:
     """Return λ of eq. 2: from 0.996 along a cosine to 1.
 
     In a run of fewer than 5,000 steps it starts lower, at 1 − 20 / total, so that the teacher's
-    memory is at most a twentieth of the run: ours, since answers become sharper only as fast as
-    the teacher follows the student.
+    memory is at most a twentieth of the run, but not below 0.98. Ours: answers become sharper only
+    as fast as the teacher follows the student; but a teacher that follows faster than the centre
+    follows it, 2.5 · 10 steps, runs away from the centre, with the same answer to all images.
     """
-    return cosine(min(TEACHER_MOMENTUM, 1 - 20 / max(total, 40)), 1.0, step / total)
+    first = min(TEACHER_MOMENTUM, max(LEAST_MOMENTUM, 1 - 20 / total))
+    return cosine(first, 1.0, step / total)
 
 
 def n_outputs(n: int) -> int:
