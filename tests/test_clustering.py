@@ -145,6 +145,16 @@ def test_extending_keeps_the_largest_first():
     assert [(c.uid, c.size) for c in new.clusters] == [(small, 3), (int(first.uids[0]), 2)]
 
 
+def test_the_first_images_of_an_empty_cluster_make_it_one_of_the_list():
+    first = clustering([0, 0, 1], n_clusters=3)
+    probability = np.array([0.6, 0.9], np.float32)
+    third, second = np.array([3, 3], np.int32), np.array([1, 1], np.int32)
+    new = extended(first, np.array([11, 12]), third, probability, second)
+    found = new.cluster(3)
+    assert (found.name, found.size, found.medoids) == ("cluster 3", 2, [12, 11])
+    assert found.confidence == pytest.approx(0.75)
+
+
 def test_an_unknown_uid_is_named():
     with pytest.raises(ImageherdError, match=r"no cluster 9; its clusters are 1, 2"):
         clustering([0, 1]).cluster(9)

@@ -344,6 +344,7 @@ def extended(
 ) -> Clustering:
     """Return the clustering with more images placed in it; names and medoids stay.
 
+    A cluster that no image was in until now has the new ones for medoids, the most probable first.
     `parts` are the new images' clusters as fitted, for a clustering that has been merged;
     `quality` is theirs, for one that has it.
     """
@@ -351,6 +352,12 @@ def extended(
     everyone = np.concatenate([clustering.uids, uids])[order]
     sizes = dict(zip(*(a.tolist() for a in np.unique(everyone, return_counts=True)), strict=True))
     clusters = [replace(c, size=sizes.get(c.uid, 0)) for c in clustering.clusters]
+    for uid in sorted(sizes.keys() - {-1} - {c.uid for c in clusters}):
+        mine = np.flatnonzero(uids == uid)
+        mine = mine[np.argsort(-probability[mine], kind="stable")]
+        medoids = rows[mine[:N_MEDOIDS]].tolist()
+        confidence = float(probability[mine].mean())
+        clusters.append(Cluster(uid, f"cluster {uid}", len(mine), confidence, medoids))
     return replace(
         clustering,
         rows=np.concatenate([clustering.rows, rows])[order],
