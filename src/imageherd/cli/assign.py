@@ -82,6 +82,7 @@ def assign(
 
         from imageherd.device import resolve_device
         from imageherd.herd import Herd
+        from imageherd.sources import noun_of
 
         if ray is None:
             resolve_device(device)
@@ -104,7 +105,7 @@ def assign(
         ]
         if output is not None:
             _write_csv(output, placed)
-        _print(screen, found, placed)
+        _print(screen, found, placed, noun_of([new.uri]))
         if output is not None:
             screen.line(shown(output))
         screen.result(
@@ -112,21 +113,21 @@ def assign(
         )
 
 
-def _print(screen: Screen, found: Assignment, placed: list[dict[str, Any]]) -> None:
+def _print(screen: Screen, found: Assignment, placed: list[dict[str, Any]], noun: str) -> None:
     if not placed:
-        screen.remark("Nothing new: every image of the herd that can be read has its place.")
+        screen.remark(f"Nothing new: every {noun} of the herd that can be read has its place.")
         return
     sizes = Counter(image["cluster"] for image in placed if image["uid"] != NOWHERE)
     nowhere = [image for image in placed if image["uid"] == NOWHERE]
     nowhere.sort(key=lambda image: image["similarity"])
     screen.table(
-        ("cluster", "new images"),
+        ("cluster", f"new {noun}s"),
         [*sizes.most_common(), *([("fits nowhere", len(nowhere))] if nowhere else [])],
         left=("cluster",),
     )
     if nowhere:
         screen.remark()
-        screen.remark(f"{counted(len(nowhere), 'image')} fit nowhere:", style="yellow")
+        screen.remark(f"{counted(len(nowhere), noun)} fit nowhere:", style="yellow")
         for image in nowhere[:FEW]:
             screen.remark(f"  {image['path']} (similarity {image['similarity']:.2f})")
         if len(nowhere) > FEW:

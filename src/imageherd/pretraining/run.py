@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -136,7 +137,7 @@ def pretrain(
         "batch_size": _at_least(
             2, "batch_size", chosen.batch_size if batch_size is None else batch_size
         ),
-        "learning_rate": chosen.rate if learning_rate is None else learning_rate,
+        "learning_rate": _rate(chosen.rate if learning_rate is None else learning_rate),
         "flip": flip,
         "recolor": recolor,
         "random_state": random_state,
@@ -187,7 +188,11 @@ def _method(method: str, network: str) -> Method:
     if method not in METHODS:
         raise ImageherdError(f"method={method!r} is not known; choose {' or '.join(METHODS)}.")
     chosen = METHODS[method]
-    if network in NETWORKS and network not in chosen.networks:
+    if network not in NETWORKS:
+        raise ImageherdError(
+            f"network={network!r} is not known; choose one of {', '.join(chosen.networks)}."
+        )
+    if network not in chosen.networks:
         raise ImageherdError(
             f"{method} is for {', '.join(chosen.networks)}; {network} is for dino."
         )
@@ -200,6 +205,12 @@ def _at_least(least: int, name: str, value: int) -> int:
     return value
 
 
+def _rate(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ImageherdError(f"learning_rate={value} cannot be done; give a number above 0.")
+    return value
+
+
 def is_done(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds the result already; refuses one that holds anything else."""
     if is_network(folder):
@@ -209,6 +220,9 @@ def is_done(folder: Path, settings: dict[str, Any]) -> bool:
         differ = [
             k for k, v in settings.items() if not isinstance(known, dict) or known.get(k) != v
         ]
+        if "size" in differ:
+            # The digest of a source is of images of one size: it tells nothing of another's.
+            differ = [k for k in differ if k != "source"]
         raise ImageherdError(
             f"{folder} holds a network trained with another {', '.join(differ)}; name another "
             "place, or delete it."
