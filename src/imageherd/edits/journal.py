@@ -267,14 +267,15 @@ class Journal:
 
     def _readable(self, stack: ExitStack) -> sqlite3.Connection:
         """Open the file, or a copy: in WAL mode something has to be written beside it to read."""
-        with suppress(sqlite3.OperationalError):
-            connection = self._connect(self.path, "rw")
-            try:
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                return connection
-            except sqlite3.Error:
-                connection.close()
-                raise
+        if os.access(self.path.parent, os.W_OK):
+            with suppress(sqlite3.OperationalError):
+                connection = self._connect(self.path, "rw")
+                try:
+                    connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                    return connection
+                except sqlite3.Error:
+                    connection.close()
+                    raise
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="imageherd-edits-")))
         for path in (self.path, self.path.with_name(f"{FILE}-wal")):
             if path.exists():
