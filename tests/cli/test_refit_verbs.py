@@ -45,7 +45,7 @@ def test_what_fits_nowhere_is_told_the_farthest_first(run, herd, tmp_path):
     again = strangers + RNG.normal(size=(2, 8)) / 9
     np.save(tmp_path / "v.npy", np.concatenate([X, CENTERS, strangers, again]).astype(np.float32))
     said = run("assign", herd, tmp_path / "v.npy").output
-    assert "2 images fit nowhere" in said
+    assert "2 vectors fit nowhere" in said
     assert said.index("0000096 (") < said.index("0000095 (")
 
 

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from feature_fakes import World
 
 

@@ -1,8 +1,8 @@
 """Reading while another process embeds: what comes between two of its renames is no damage."""
 
 import pytest
-from feature_fakes import FakeBackbone, picture
 
+from feature_fakes import FakeBackbone, picture
 from imageherd.errors import ImageherdError
 from imageherd.features import items, store
 

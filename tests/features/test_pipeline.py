@@ -8,10 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from feature_fakes import FakeBackbone, FakeSource, World, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_fakes import FakeBackbone, FakeSource, World, picture
 from imageherd.errors import ImageherdError
 from imageherd.features import pipeline, reading
 from imageherd.features.batching import top5_of

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from feature_fakes import FakeBackbone, picture
 
+from feature_fakes import FakeBackbone, picture
 from imageherd.features.items import Items
 from imageherd.features.register import register
 

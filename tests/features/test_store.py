@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_fakes import PART_ROWS, FakeBackbone, World, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_fakes import PART_ROWS, FakeBackbone, World, picture
 from imageherd.errors import ImageherdError
 from imageherd.features.items import ITEMS_SCHEMA, Items, read_parquet
 from imageherd.features.items import PART_ROWS as DEFAULT_PART_ROWS
