@@ -33,13 +33,18 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The report is looked at in a real browser. A container running as root gets one from Debian; on a
-# desktop the browser that is there is used, and without any the screenshot test says it was skipped.
+# The report and the page of `imageherd serve` are tested in a real browser. As root, it is installed
+# from Debian's packages; otherwise one that is there is used, and the tests fail without.
 browser:
-	@for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null && exit 0; done; \
+	@{ for b in chromium chromium-browser google-chrome; do command -v $$b && break; done; } \
+		>/dev/null && command -v chromedriver >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	else echo "No chromium found: the screenshot test will be skipped."; fi
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; \
+	else \
+		echo "The tests need chromium and chromedriver:" \
+			"sudo apt-get install chromium chromium-driver" >&2; exit 1; \
+	fi
 
 clean:
 	rm -rf .venv demo.herd build dist site

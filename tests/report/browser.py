@@ -1,8 +1,6 @@
 """A real browser's view of a report, and the check that it is neither blank nor broken."""
 
-import os
 import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pytest
+from chromium import chromium
 from PIL import Image
 
 
@@ -26,21 +24,11 @@ class Look:
         return pixels_of(self.path, self.fragment)
 
 
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail(f"The report must be looked at in a browser; none of {names} is installed.")
-    return pytest.skip(f"none of {names} is installed")
-
-
 def _run(*arguments):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         return subprocess.run(
             [
-                *(browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *(chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
                 *("--enable-logging=stderr", "--virtual-time-budget=6000", "--no-first-run"),
                 *(f"--user-data-dir={profile}", "--disable-dev-shm-usage", *arguments),
             ],
