@@ -20,7 +20,5 @@ def chromedriver() -> str:
 def _found(*names: str) -> str:
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        pytest.fail(
-            f"The pages are tested in a real browser, and {names[0]} is missing; {INSTALL}."
-        )
+        pytest.fail(f"Pages are tested in a browser, and {names[0]} is missing: {INSTALL}.")
     return path

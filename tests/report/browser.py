@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from chromium import chromium
 from PIL import Image
+
+from chromium import chromium
 
 
 @dataclass
