@@ -1,0 +1,1 @@
+"""The browser interface: a JSON API over a herd on disk, and the page that uses it."""

@@ -1,0 +1,7 @@
+"""The images themselves, as thumbnails and whole."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter()
