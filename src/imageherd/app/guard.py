@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
@@ -45,12 +46,14 @@ class Guard:
     token : str
         The secret.
     hosts : collection of str
-        Names by which the server may be addressed, without ports.
+        Names by which the server may be addressed, without ports; with "0.0.0.0" or "::" among
+        them by any address in digits too.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: Collection[str] = LOCAL) -> None:
         self._app, self._token = app, token.encode()
         self._hosts = {host.lower() for host in hosts}
+        self._anywhere = not self._hosts.isdisjoint(("0.0.0.0", "::"))
         # Cookies know no ports: two servers on one machine must not take each other's.
         self.cookie = "imageherd-" + hashlib.sha256(self._token).hexdigest()[:12]
 
@@ -77,7 +80,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if _name_of(host) not in self._hosts:
+        if not self._goes_by(_name_of(host)):
             return _problem(400, "This server does not go by that name; use the link it printed.")
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         login = scope["path"] == "/" and any(map(self._is_token, given))
@@ -90,6 +93,10 @@ class Guard:
         except ValueError:
             return _problem(400, "The Content-Length of the request is no number.")
         return _problem(413, _TOO_LARGE) if length > MAX_BODY else None
+
+    def _goes_by(self, name: str) -> bool:
+        # Any name can be made to point here; an address in digits cannot.
+        return name in self._hosts or (self._anywhere and _is_address(name))
 
     def _login(self, scope: Scope) -> Response | None:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
@@ -122,6 +129,13 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def _own_site(headers: Headers, host: str) -> bool:

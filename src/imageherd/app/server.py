@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+import re
+import socket
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -14,10 +18,15 @@ from starlette.staticfiles import StaticFiles
 
 from imageherd.app import clusterings, comparing, finding, pictures, points
 from imageherd.app.guard import LOCAL, Guard
+from imageherd.app.laying import Maps
 from imageherd.app.models import Problem
 from imageherd.app.opened import Opened
 from imageherd.errors import ImageherdError
 
+_log = logging.getLogger(__name__)
+
+PORT = 8420
+"""Where it listens unless told otherwise; anywhere, where another does."""
 PAGE = Path(__file__).with_name("page")
 ROUTERS = (clusterings, pictures, points, finding, comparing)
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -40,6 +49,11 @@ def create_app(
         Whose edits are made through it, for the log.
     hosts : collection of str
         Names by which it may be addressed, without ports; by default this machine's to itself.
+
+    Raises
+    ------
+    ImageherdError
+        If the token is too short, or has characters that a link cannot hold as they are.
     """
     app = FastAPI(
         title="imageherd",
@@ -48,17 +62,88 @@ def create_app(
         redoc_url=None,
         responses=REFUSALS,
     )
+    if not re.fullmatch(r"[A-Za-z0-9_-]{8,200}", token):
+        raise ImageherdError(
+            "The token must have 8 to 200 of the letters A to Z and a to z, digits, - and _."
+        )
     app.state.opened = Opened(herd, author)
+    app.state.maps = Maps()
+    app.state.closing = lambda: False
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ImageherdError, _mistake)
+    app.add_exception_handler(Exception, _bug)
     for module in ROUTERS:
         app.include_router(module.router, prefix="/api")
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE))
         app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
+
+
+def serve(
+    herd: Path,
+    token: str,
+    *,
+    author: str = "",
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    debug: bool = False,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve a herd until Ctrl-C, which raises KeyboardInterrupt once all is closed.
+
+    Parameters
+    ----------
+    herd, token, author
+        As for `create_app`.
+    host : str, default="127.0.0.1"
+        The address to listen at; one that is not this machine's to itself lets others in, who
+        need the token. Requests must then name it, or, for "0.0.0.0" and "::", this machine.
+    port : int, optional
+        By default 8420, or a free one where that is taken.
+    debug : bool, default=False
+        Whether tracebacks go to the log.
+    ready : callable
+        Called with the address, such as ``http://127.0.0.1:8420``, when requests are taken.
+
+    Raises
+    ------
+    ImageherdError
+        If it cannot listen there.
+    """
+    hosts = {*LOCAL, host, socket.gethostname(), socket.getfqdn()} if host not in LOCAL else LOCAL
+    app = create_app(herd, token, author=author, hosts=hosts)
+    with _listening(host, port) as listening:
+        found = listening.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="error" if debug else "critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        app.state.closing = lambda: server.should_exit
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+        ready(f"http://[{shown}]:{found}" if ":" in shown else f"http://{shown}:{found}")
+        server.run(sockets=[listening])
+
+
+def _listening(host: str, port: int | None) -> socket.socket:
+    """Return a socket that listens; where no port was asked for, any that is free will do."""
+    for tried in (PORT, 0) if port is None else (port,):
+        try:
+            found = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)
+            return socket.create_server((host, tried), family=found[0][0], backlog=128)
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+    raise ImageherdError(
+        f"{host} cannot be listened at on port {tried}: {why}. Give another with --port, or leave "
+        "it out for a free one."
+    )
 
 
 def _told(request: Request, error: Any) -> JSONResponse:
@@ -73,3 +158,9 @@ def _invalid(request: Request, error: Any) -> JSONResponse:
 def _mistake(request: Request, error: Any) -> JSONResponse:
     path = request.app.state.opened.herd.path
     return JSONResponse({"detail": str(error).replace(str(path), path.name)}, 400)
+
+
+def _bug(request: Request, error: Any) -> JSONResponse:
+    _log.error("A bug in imageherd: %s %s: %r", request.method, request.url.path, error)
+    said = f"This is a bug in imageherd ({type(error).__name__}); nothing that was kept is lost."
+    return JSONResponse({"detail": said}, 500)

@@ -23,6 +23,7 @@ from imageherd.cli import (
     pretrain,
     report,
     search,
+    serve,
     sort,
     train_lsdc,
 )
@@ -36,6 +37,7 @@ VERBS = {
     "name": name,
     "report": report,
     "search": search,
+    "serve": serve,
     "assign": assign,
     "evaluate": evaluate,
     "export": export,
