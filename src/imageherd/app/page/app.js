@@ -14,6 +14,7 @@ import * as api from "./api.js";
 import { createActions } from "./actions.js";
 import { byId, isTyping, make, message } from "./dom.js";
 import { createNotices } from "./notices.js";
+import { keyed } from "./pictures.js";
 import { createSelection } from "./select.js";
 import { createStore } from "./store.js";
 
@@ -117,6 +118,7 @@ function markWhere({ view, clustering }) {
 }
 
 function showHerd() {
+  keyed(store.herd.v);
   byId("herd-name").textContent = store.herd.name;
   const names = store.herd.clusterings.map(({ name }) => make("option", { value: name }, name));
   byId("clustering").replaceChildren(...names);

@@ -6,7 +6,7 @@
 //   named(cluster)                      a coloured dot and the name, to be put into any line
 //   heading(text, …children)            the <h1> of a view, which takes the focus after a change of view
 //   message(text)                       a quiet paragraph: waiting, nothing found
-//   paint(element, cluster)             sets --colour on an element
+//   paint(element, cluster)             gives an element its cluster's colour: var(--colour) in its CSS, right in both themes
 //   isTyping(event)                     whether a key press belongs to a field
 
 export const NOWHERE = -1;
@@ -36,7 +36,10 @@ export function nameOf(cluster) {
 }
 
 export function paint(element, cluster) {
-  if (cluster?.colour) element.style.setProperty("--colour", cluster.colour);
+  if (!cluster?.colour) return element;
+  element.classList.add("coloured");
+  element.style.setProperty("--light", cluster.colour);
+  element.style.setProperty("--dark", cluster.colour_dark);
   return element;
 }
 

@@ -1,8 +1,9 @@
 // What is shown of a row: its picture, or its words where the herd holds texts, or its number.
 //
-//   picture(row, {size, alt, item, herd, decorative})   an <img> (size 96, 192, 384 or 768 device-independent
+//   picture(row, {size, alt, item})   an <img> (size 96, 192, 384 or 768 device-independent
 //                pixels wide), or words for a text; alt "" is right where a caption beside it says the name
 //   pictureUrl(row, size), fullUrl(row)
+//   keyed(v)          the herd's mark, which the addresses of pictures carry: browsers keep pictures long
 //   forget(element)   stops loading pictures inside an element that has left the page
 
 import { make } from "./dom.js";
@@ -15,8 +16,11 @@ function fitting(size) {
   return SIZES.find((width) => width >= wanted) ?? SIZES[SIZES.length - 1];
 }
 
-export const pictureUrl = (row, size = 192) => `/api/pictures/${row}?size=${fitting(size)}`;
-export const fullUrl = (row) => `/api/pictures/${row}/full`;
+let mark = "";
+export function keyed(v) { mark = encodeURIComponent(v); }
+
+export const pictureUrl = (row, size = 192) => `/api/pictures/${row}?size=${fitting(size)}&v=${mark}`;
+export const fullUrl = (row) => `/api/pictures/${row}/full?v=${mark}`;
 
 export function words(text, path = "") {
   return make("span", { class: "words", title: path || null }, make("bdi", {}, text));
