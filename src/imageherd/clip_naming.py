@@ -22,6 +22,7 @@ from imageherd.candidates import PROMPT, kept_text_features, read_texts
 from imageherd.clustering import NOWHERE, Clustering, by_centrality, with_names
 from imageherd.derived import Features, feature_keys, feature_set, naming_of, voted_names
 from imageherd.errors import ImageherdError
+from imageherd.features.precision import DTYPES, stored_as
 from imageherd.features.reading import Job, read_image
 from imageherd.naming import ClusterName, vote_names
 from imageherd.progress import progress
@@ -131,12 +132,11 @@ def _clip_names(
     vectors = kept_text_features(herd, backbone, candidates, prompt)
     images: Iterable[Vectors]
     rows = data.rows
-    all_vote = backbone.key in feature_keys(herd)
-    if all_vote:
-        store = feature_set(herd, backbone.key)
-        all_vote = bool(np.isin(rows, store.rows_present()).all())
-    if all_vote:
-        images = (block for _, block in store.blocks(rows))
+    kept, known = [stored_as(backbone, dtype).key for dtype in DTYPES], feature_keys(herd)
+    stores = [feature_set(herd, key) for key in kept if key in known]
+    of_all = [store for store in stores if np.isin(rows, store.rows_present()).all()]
+    if of_all:
+        images = (block for _, block in of_all[0].blocks(rows))
     else:
         at = typical(data.X, uids, prototypes)
         readable, embedded = embed_rows(herd, items, rows[at], backbone)
@@ -152,7 +152,7 @@ def _clip_names(
     votes = (np.concatenate(best), np.concatenate(cast))
     settings = {
         **{"by": backbone.key, "texts": texts, "prompt": prompt, "weights": weights},
-        "images": "all" if all_vote else f"{prototypes} a cluster",
+        "images": "all" if of_all else f"{prototypes} a cluster",
     }
     return vote_names(*votes, uids, candidates, rows=rows), settings
 

@@ -62,7 +62,7 @@ class Herd:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._loaded: dict[tuple[str, str, str], Maker] = {}
+        self._loaded: dict[tuple[str, ...], Maker] = {}
 
     # ---- what is in it
 
@@ -76,13 +76,7 @@ class Herd:
         return self._items.table()
 
     def features(self, key: str | None = None) -> Features:
-        """Return the features of all readable images that are still there.
-
-        Parameters
-        ----------
-        key : str, optional
-            Which feature set; the one embedded last by default.
-        """
+        """Return the features `key`, by default those embedded last, of the images still there."""
         return features_of(self.path, key or read_project(self.path)["features"], self._readable())
 
     def neighbors(
@@ -114,6 +108,7 @@ class Herd:
         moved_from: str | Path | None = None,
         views: int = 0,
         engine: RayEngine | None = None,
+        dtype: str = "float32",
     ) -> EmbedSummary:
         """Compute the features of the images of `source` that have none yet.
 
@@ -135,6 +130,8 @@ class Herd:
             Augmented views each image is to have, for SCP; see `imageherd.features.views`.
         engine : RayEngine, optional
             Embeds on many machines; by default this process does it.
+        dtype : {"float32", "float16"}, default="float32"
+            What features are kept in, each a set of its own; computed with is float32 always.
 
         Warns
         -----
@@ -142,7 +139,7 @@ class Herd:
             If another source that has images is no longer there.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
-        asked = (listed.uri, backbone, "cpu" if engine else device)
+        asked = (listed.uri, backbone, "cpu" if engine else device, dtype)
         net = self._loaded.pop(asked, None) or load_maker(self.path, listed.source, *asked[1:])
         with self._writing():
             about = (self.path, self._items, listed, net, backbone, workers)
@@ -157,14 +154,15 @@ class Herd:
         device: str = "auto",
         workers: int | None = None,
         moved_from: str | Path | None = None,
+        dtype: str = "float32",
     ) -> float:
         """Return about how many seconds `embed` would take, measured on a handful of its images.
 
         The backbone is loaded for it and stays so until `embed` has used it.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
-        net = load_maker(self.path, listed.source, backbone, device)
-        self._loaded[listed.uri, backbone, device] = net
+        net = load_maker(self.path, listed.source, *(asked := (backbone, device, dtype)))
+        self._loaded[listed.uri, *asked] = net
         index = source_index(self.path, listed, moved_from)
         shards = self.path / "features" / net.key
         return estimate_embedding(self._items, listed, index, net, shards, workers=workers)
@@ -303,8 +301,8 @@ class Herd:
             raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
         old = self.clustering(name, as_trained=True)
         key = old.config["features"]
-        with another_feature_set(self.path, key, name) as backbone:
-            self.embed(source, backbone=backbone, device=device, **how)
+        with another_feature_set(self.path, key, name) as maker:
+            self.embed(source, device=device, **maker, **how)
         device = "auto" if how.get("engine") else device
         data = self.features(key)
         head = versions_of(self.path, name).head(old.version, device=device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from imageherd.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from imageherd.errors import ImageherdError
 from imageherd.features.computed import Computed, GivenVectors, TextVectors
+from imageherd.features.precision import FLOAT32, stored_as
 from imageherd.features.store import read_manifest
 from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.images.decode import UnreadableImageError
@@ -20,7 +21,11 @@ VECTORS = "vectors"
 
 
 def load_maker(
-    herd: Path, source: Source, backbone: str = DEFAULT_BACKBONE, device: str = "auto"
+    herd: Path,
+    source: Source,
+    backbone: str = DEFAULT_BACKBONE,
+    device: str = "auto",
+    dtype: str = FLOAT32,
 ) -> Maker:
     """Return what makes the features of a source.
 
@@ -37,12 +42,22 @@ def load_maker(
         come from the model the others came from is yours to know.
     device : str, default="auto"
         Where a backbone runs.
+    dtype : {"float32", "float16"}, default="float32"
+        What the features are kept in; a set that is named by its key keeps to its own.
 
     Raises
     ------
     ImageherdError
         If the source and the name do not go together, or as `load_backbone`.
     """
+    maker = _maker(herd, source, backbone, device)
+    scheme, _, key = backbone.partition(":")
+    if scheme in (VECTORS, TFIDF):
+        dtype = read_manifest(herd / "features" / key)["dtype"]
+    return stored_as(maker, dtype)
+
+
+def _maker(herd: Path, source: Source, backbone: str, device: str) -> Maker:
     scheme, _, key = backbone.partition(":")
     folder = herd / "features" / key
     if isinstance(source, TextFile):

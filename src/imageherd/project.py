@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 
 from imageherd.errors import ImageherdError
+from imageherd.features.store import read_manifest
 from imageherd.files import read_json, write_json
 
 _log = logging.getLogger(__name__)
@@ -79,11 +80,12 @@ def set_features(herd: Path, key: str, backbone: str) -> None:
 
 
 @contextmanager
-def another_feature_set(herd: Path, key: str, clustering: str) -> Iterator[str]:
+def another_feature_set(herd: Path, key: str, clustering: str) -> Iterator[dict[str, Any]]:
     """Let images be embedded for `clustering`, which was made on features `key`.
 
-    Gives the name of the backbone to do it with. Which features the herd uses stays as it was:
-    placing images is no reason to change it.
+    Gives the name of the backbone to do it with and the dtype to keep them in, as `Herd.embed`
+    takes them. Which features the herd uses stays as it was: placing images is no reason to change
+    it.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def another_feature_set(herd: Path, key: str, clustering: str) -> Iterator[str]:
     """
     before = read_project(herd)
     backbone = before["backbones"][key]
-    yield backbone
+    yield {"backbone": backbone, "dtype": read_manifest(herd / "features" / key)["dtype"]}
     now = read_project(herd)["features"]
     with locked(herd):
         set_features(herd, before["features"], before["backbones"][before["features"]])

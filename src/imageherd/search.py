@@ -16,6 +16,7 @@ from imageherd.clustering import Clustering
 from imageherd.derived import Features, feature_keys, feature_set
 from imageherd.errors import ImageherdError
 from imageherd.features.items import DELETED, OK, UNREADABLE
+from imageherd.features.precision import stored_as
 from imageherd.features.reading import Job, read_image
 from imageherd.features.tfidf import TFIDF, Tfidf
 from imageherd.images.folder import FolderSource
@@ -189,7 +190,7 @@ def _backbone(herd: Path, data: Features, device: str) -> Backbone:
     """Load the very backbone that the features are of."""
     name = read_project(herd)["backbones"][data.key]
     refuse_images(name)
-    backbone = load_backbone(name, device=device)
+    backbone = stored_as(load_backbone(name, device=device), data.store.dtype)
     if backbone.key != data.key:
         raise ImageherdError(
             f"The features of {herd} are {data.key}, but backbone {name!r} now gives "

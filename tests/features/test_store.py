@@ -135,9 +135,9 @@ def test_a_flipped_byte_is_not_carried_into_a_rewritten_shard(filled):
 
 def test_a_newer_format_is_refused(filled):
     path = filled.set_folder(FakeBackbone()) / "manifest.json"
-    write_json(path, read_json(path) | {"format_version": 2})
+    write_json(path, read_json(path) | {"format_version": 3})
     for attempt in (filled.features, filled.embed):
-        with pytest.raises(ImageherdError, match=r"format version 2.*newer imageherd"):
+        with pytest.raises(ImageherdError, match=r"format version 3.*newer imageherd"):
             attempt()
 
 

@@ -43,6 +43,15 @@ def embed(
             "scp; each takes as long as the image. Only those missing are made.",
         ),
     ] = 0,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="float32|float16",
+            help="What features are kept in: float16 takes half the disk, and rounds to 3 digits. "
+            "The two are different features of a herd.",
+        ),
+    ] = "float32",
     moved_from: options.MovedFrom = None,
     image_column: options.ImageColumn = None,
     workers: options.Workers = None,
@@ -61,8 +70,10 @@ def embed(
     home = herd or checks.default_herd(moved_from or source)
     with running(as_json=as_json, quiet=quiet, debug=debug, herd=home) as screen:
         from imageherd.backbones.spec import parse_spec
+        from imageherd.features.precision import DTYPES
 
         checks.device_name(device)
+        checks.one_of("--dtype", dtype, DTYPES)
         ray = engines.chosen(engine, address, actors)
         backbone = parse_spec(backbone, output=output, runtime=runtime).name
         said: dict[str, Any] = {"tfidf": tfidf, "vectors": vectors, "keys": keys}
@@ -77,6 +88,7 @@ def embed(
             resolve_device(device)
         kept = Herd(home)
         how: dict[str, Any] = {"backbone": backbone, "device": device, "workers": workers}
+        how["dtype"] = dtype
         # Measured here, which says nothing of a cluster.
         seconds = 0.0 if ray else kept.estimate(found, moved_from=moved_from, **how)
         if seconds:

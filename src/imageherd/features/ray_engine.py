@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from imageherd.backbones.spec import parse_spec
 from imageherd.errors import ImageherdError
+from imageherd.features.precision import stored_as, stored_dtype
 from imageherd.features.ray_cluster import connected
 from imageherd.features.reading import Job, Read
-from imageherd.features.store import FEATURES_DTYPE, TOP5_DTYPE
+from imageherd.features.store import TOP5_DTYPE
 from imageherd.features.task import Embedded, EmbedShard, Engine, Work, embed_rows, read_ahead
 from imageherd.features.writer import Block
 from imageherd.images.names import display_path
@@ -104,7 +105,7 @@ class _Embedder:
     """An actor: the source and the model, opened once."""
 
     def __init__(
-        self, uri: str, backbone: str, device: str, key: str, cores: int, known: Any
+        self, uri: str, backbone: str, device: str, dtype: str, key: str, cores: int, known: Any
     ) -> None:
         # What counts the cores for its threads is to count those that Ray gives to this actor.
         os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)
@@ -112,7 +113,7 @@ class _Embedder:
 
         self.cores, self.known, self.error = cores, ray.get(known), ""
         try:
-            self.source, self.backbone = _opened(uri, backbone, device, key)
+            self.source, self.backbone = _opened(uri, backbone, device, dtype, key)
         except ImageherdError as error:
             # Raised here it would reach the user as the text of a traceback.
             self.error = str(error)
@@ -131,7 +132,7 @@ class _Embedder:
         ]
         rows = np.array(shard["row"])
         n, first = int(rows[-1] + 1 - rows[0]), int(rows[0])
-        features = np.zeros((n, self.backbone.dim), FEATURES_DTYPE)
+        features = np.zeros((n, self.backbone.dim), "<f4")
         block = Block(0, first, features, None, np.ones(n, bool), changed=False)
         contents = _Contents(self.known)
         with closing(read_ahead(self.source, self.backbone, contents, jobs, self.cores)) as reads:
@@ -146,7 +147,7 @@ class _Embedder:
         }
 
 
-def _opened(uri: str, backbone: str, device: str, key: str) -> tuple[Source, Backbone]:
+def _opened(uri: str, backbone: str, device: str, dtype: str, key: str) -> tuple[Source, Backbone]:
     """Open the source and the model on a worker, and see that they are those of the driver."""
     from imageherd.backbones import load_backbone
 
@@ -156,7 +157,7 @@ def _opened(uri: str, backbone: str, device: str, key: str) -> tuple[Source, Bac
             f"{shown_uri(uri)} is not there on {socket.gethostname()}, a machine of the cluster; "
             "put the images where every machine finds them at the same path."
         )
-    net = load_backbone(backbone, device=device)
+    net = stored_as(load_backbone(backbone, device=device), dtype)
     if net.key != key:
         raise ImageherdError(
             f"{backbone} is another network on {socket.gethostname()}: {net.key} there, {key} "
@@ -229,6 +230,7 @@ def _results(
             work.source.uri,
             _absolute(backbone),
             device,
+            stored_dtype(work.backbone.identity),
             work.backbone.key,
             cores,
             ray.put(known),
@@ -264,7 +266,7 @@ def _received(shard: dict[str, Any], jobs: list[Job], block: Block) -> Embedded:
         raise RuntimeError(f"Ray gave the shard of row {shard['row'][0]}, not of {jobs[0].row}")
     rows = shard["embedded"]
     dim = block.features.shape[1]
-    features = np.frombuffer(shard["features"], FEATURES_DTYPE).reshape(len(rows), dim)
+    features = np.frombuffer(shard["features"], "<f4").reshape(len(rows), dim)
     top5 = None if shard["top5"] is None else np.frombuffer(shard["top5"], TOP5_DTYPE)
     for at, row in enumerate(rows):
         block.put(row, features[at], None if top5 is None else top5[at])

@@ -16,14 +16,14 @@ import numpy as np
 
 from imageherd.errors import ImageherdError
 from imageherd.features.disk import read_beside_a_writer
+from imageherd.features.precision import DTYPES
 from imageherd.files import read_json
 from imageherd.memory import empty_array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SHARD_ROWS = 4096
 MANIFEST = "manifest.json"
 TOP5_DTYPE = np.dtype([("classes", "<i2", (5,)), ("probabilities", "<f4", (5,))])
-FEATURES_DTYPE = np.dtype("<f4")
 
 
 class FeatureSet:
@@ -44,6 +44,8 @@ class FeatureSet:
         The backbone's key.
     dim : int
         Numbers a row.
+    dtype : str
+        What they are on disk: "float32" or "float16". All that is read is float32.
     n_rows : int
         Rows covered, those without a vector included.
     has_top5 : bool
@@ -63,6 +65,7 @@ class FeatureSet:
         self.manifest = read_manifest(self.folder)
         self.key: str = self.manifest["key"]
         self.dim: int = self.manifest["dim"]
+        self.dtype: str = self.manifest["dtype"]
         self.n_rows: int = self.manifest["shape"][0]
         self.has_top5 = any("top5" in shard for shard in self.manifest["shards"])
         self._shard_rows: int = self.manifest["shard_rows"]
@@ -70,7 +73,7 @@ class FeatureSet:
         self._top5: dict[int, np.ndarray] = {}
         for index, shard in enumerate(self.manifest["shards"]):
             self._features[index] = open_shard(
-                self.folder, shard, (shard["rows"], self.dim), FEATURES_DTYPE
+                self.folder, shard, (shard["rows"], self.dim), DTYPES[self.dtype]
             )
             if "top5" in shard:
                 self._top5[index] = open_shard(
@@ -84,8 +87,9 @@ class FeatureSet:
     def read(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the features of some rows.
 
-        A contiguous range inside one shard is a view of the file; anything else is copied, into a
-        temporary file where it takes more than 1 GB (`imageherd.memory.empty_array`).
+        A contiguous range inside one shard of float32 is a view of the file; anything else is
+        copied, into a temporary file where it takes more than 1 GB
+        (`imageherd.memory.empty_array`). Float16 becomes float32, which changes no number.
 
         Parameters
         ----------
@@ -106,7 +110,7 @@ class FeatureSet:
         contiguous = len(rows) > 0 and bool((np.diff(rows) == 1).all())
         if contiguous and rows[0] // self._shard_rows == rows[-1] // self._shard_rows:
             index, start = divmod(int(rows[0]), self._shard_rows)
-            return self._features[index][start : start + len(rows)]
+            return self._features[index][start : start + len(rows)].astype(np.float32, copy=False)
         out = empty_array((len(rows), self.dim), self.folder)
         self._gather(self._features, rows, out)
         return out

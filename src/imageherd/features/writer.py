@@ -14,9 +14,8 @@ import numpy as np
 
 from imageherd.errors import ImageherdError
 from imageherd.features.disk import remove_temporary_files, writing_to
+from imageherd.features.precision import DTYPES, FLOAT32, rounded, stored_dtype
 from imageherd.features.store import (
-    FEATURES_DTYPE,
-    FORMAT_VERSION,
     MANIFEST,
     TOP5_DTYPE,
     check_hash,
@@ -47,7 +46,7 @@ class Block:
         The shard's number.
     first : int
         Its first row.
-    features : ndarray of float32, shape (rows, dim)
+    features : ndarray of float32 or float16, shape (rows, dim)
         NaN where missing.
     top5 : ndarray of TOP5_DTYPE, shape (rows,), or None
         None while no logits were seen.
@@ -65,9 +64,15 @@ class Block:
     changed: bool
 
     def put(self, row: int, features: np.ndarray, top5: np.ndarray | None) -> None:
-        """Set one row's vector and, for a classifier, its top-5 entry."""
+        """Set one row's vector and, for a classifier, its top-5 entry.
+
+        Raises
+        ------
+        ImageherdError
+            If the features are kept in float16, which holds no such numbers.
+        """
         offset = row - self.first
-        self.features[offset] = features
+        self.features[offset] = rounded(features, self.features.dtype, row)
         if top5 is not None:
             if self.top5 is None:
                 self.top5 = empty_top5(len(self.features))
@@ -140,7 +145,7 @@ class Writer:
             If the shard on disk has changed since it was written: it would be made to look sound.
         """
         dim, first = self.manifest["dim"], index * self.manifest["shard_rows"]
-        features = np.full((rows, dim), np.nan, FEATURES_DTYPE)
+        features = np.full((rows, dim), np.nan, DTYPES[self.manifest["dtype"]])
         missing = np.ones(rows, bool)
         top5 = None
         kept = self.rows_of(index)
@@ -225,7 +230,8 @@ class Writer:
 
     def _map(self, index: int) -> None:
         entry, dim = self.manifest["shards"][index], self.manifest["dim"]
-        features = open_shard(self.folder, entry, (entry["rows"], dim), FEATURES_DTYPE)
+        dtype = DTYPES[self.manifest["dtype"]]
+        features = open_shard(self.folder, entry, (entry["rows"], dim), dtype)
         top5 = None
         if "top5" in entry:
             top5 = open_shard(self.folder, entry["top5"], (entry["rows"],), TOP5_DTYPE)
@@ -257,13 +263,15 @@ def _files(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _new_manifest(backbone: Backbone | Computed | ViewOf, shard_rows: int) -> dict[str, Any]:
+    dtype = stored_dtype(backbone.identity)
     return {
-        "format_version": FORMAT_VERSION,
+        # What knew nothing of float16 would take such shards for damaged ones.
+        "format_version": 1 if dtype == FLOAT32 else 2,
         "key": backbone.key,
         # Through JSON, so that it compares equal with one read back.
         "identity": json.loads(json.dumps(backbone.identity)),
         "dim": backbone.dim,
-        "dtype": FEATURES_DTYPE.name,
+        "dtype": dtype,
         "shape": [0, backbone.dim],
         "shard_rows": shard_rows,
         "shards": [],
