@@ -130,7 +130,7 @@ def _expected(of_a: NDArray[np.int64], of_b: NDArray[np.int64]) -> float:
         first = np.repeat(np.cumsum(length) - length, length)
         k = np.arange(len(pair)) - first + low[pair]
         x, y, f = a[pair], b[pair], log_factorial
-        # The chance of sharing k is hypergeometric; factorials of these sizes overflow, logs do not.
+        # Sharing k is hypergeometric; factorials of these sizes overflow, their logs do not.
         log_chance = f[x] + f[y] + f[n - x] + f[n - y] - f[n] - f[k]
         log_chance -= f[x - k] + f[y - k] + f[n - x - y + k]
         gain = k / n * (np.log(k) + np.log(n) - np.log(x) - np.log(y))

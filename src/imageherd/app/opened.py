@@ -6,22 +6,29 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import Depends, HTTPException, Request
 from numpy.typing import NDArray
 
+from imageherd.app.saying import Known, sentences
 from imageherd.app.view import View
 from imageherd.clustering import Clustering
+from imageherd.derived import Features, features_of
 from imageherd.edits.editing import Edits
 from imageherd.edits.journal import Edit
-from imageherd.features.items import Items
+from imageherd.features.items import OK, Items
+from imageherd.features.store import MANIFEST
+from imageherd.files import read_json
 from imageherd.herd import Herd
 from imageherd.images.source import Source
-from imageherd.sources import sources_of
+from imageherd.project import FILE, read_project
+from imageherd.sources import noun_of, sources_of
 
 MOST_OPEN = 4
 """Clusterings held in memory; one of a million images takes about 150 MB."""
@@ -34,6 +41,7 @@ class _Open:
         self.edits = edits
         self.lock = threading.RLock()
         self.view: View | None = None
+        self.said: tuple[int, dict[int, str]] | None = None
 
 
 class Opened:
@@ -59,6 +67,8 @@ class Opened:
         self._lock = threading.RLock()
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._items: tuple[object, pa.Table] | None = None
+        self._features: dict[str, tuple[object, Features]] = {}
+        self._sources: tuple[object, object, list[Source]] = None, None, []
 
     # ---- items
 
@@ -78,8 +88,32 @@ class Opened:
 
     @property
     def sources(self) -> list[Source]:
-        """Where the items are, in the order of their indices."""
-        return sources_of(self.herd.path)
+        """Where the items are, in the order of their indices.
+
+        The same objects until the herd changes: an archive keeps the list of what is in it.
+        """
+        with self._lock:
+            table, about = self.items, _stamp(self.herd.path / FILE)
+            if self._sources[0] is not table or self._sources[1] != about:
+                self._sources = table, about, sources_of(self.herd.path)
+            return self._sources[2]
+
+    def features(self, key: str) -> Features:
+        """Return the features of all images that are still there, as they are on disk now.
+
+        Raises
+        ------
+        ImageherdError
+            If the herd has none of this key.
+        """
+        manifest = self.herd.path / "features" / key / MANIFEST
+        with self._lock:
+            items = self.items
+            now = items, _stamp(manifest) if manifest.exists() else None
+            if self._features.get(key, (None, None))[0] != now:
+                readable = items["row"].filter(pc.equal(items["status"], OK)).to_numpy()
+                self._features = {key: (now, features_of(self.herd.path, key, readable))}
+            return self._features[key][1]
 
     # ---- clusterings
 
@@ -136,6 +170,17 @@ class Opened:
             entry = how(self.edits(name))
             return entry, before, self.view(name)
 
+    def sayings(self, name: str) -> dict[int, str]:
+        """Return what each entry of the journal did, by its number, a sentence each."""
+        with self._opened(name) as it:
+            entries = it.edits.log()
+            last = entries[-1].seq if entries else 0
+            if it.said is None or it.said[0] != last:
+                noun = noun_of(read_project(self.herd.path)["sources"])
+                folder = self.herd.path / "clusterings" / name
+                it.said = last, sentences(entries, partial(_began_with, folder), noun)
+            return it.said[1]
+
     @contextmanager
     def _opened(self, name: str) -> Iterator[_Open]:
         with self._lock:
@@ -154,6 +199,15 @@ class Opened:
 def _state_of(edits: Edits) -> str:
     edits.undoable()
     return edits.state
+
+
+def _began_with(folder: Path, version: str) -> Known:
+    """Return the names and sizes of a version's clusters; nothing where it is no more."""
+    try:
+        clusters = read_json(folder / version / "clusters.json")["clusters"]
+        return {c["uid"]: (c["name"], c["size"]) for c in clusters}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
