@@ -69,7 +69,7 @@ def most_doubtful(
             f"Clustering {clustering.name!r} does not say how well each image sits in its place; "
             "make it anew with `imageherd cluster`."
         )
-    doubts = _doubts(clustering)
+    doubts = doubts_of(clustering)
     score = doubts.max(0)
     allowed = (score > 0) & ~_repeats(clustering)
     if clustering.by_hand is not None:
@@ -78,13 +78,24 @@ def most_doubtful(
         allowed &= among
     order = np.lexsort((-doubts.sum(0), -score.round(6)))
     return [
-        Doubt(int(i), float(score[i]), _reason(clustering, int(i), int(doubts[:, i].argmax())))
+        Doubt(int(i), float(score[i]), reason(clustering, int(i), int(doubts[:, i].argmax())))
         for i in _spread(order[allowed[order]], clustering.uids, n)
     ]
 
 
-def _doubts(clustering: Clustering) -> NDArray[np.float64]:
-    """Shape (4, n): apart from its copy, among strangers, unsure, far out."""
+def doubts_of(clustering: Clustering) -> NDArray[np.float64]:
+    """Return what speaks against the place of each image, 0 to 1, as told in `most_doubtful`.
+
+    Parameters
+    ----------
+    clustering : Clustering
+        With its `quality`.
+
+    Returns
+    -------
+    ndarray of shape (4, n)
+        Apart from its copy, among strangers, unsure, far out.
+    """
     quality, uids = clustering.quality, clustering.uids
     assert quality is not None
     here = uids != NOWHERE
@@ -132,7 +143,12 @@ def _spread(order: NDArray[np.int64], uids: NDArray[np.int32], n: int) -> list[i
     return [i for i in order.tolist() if i in chosen]
 
 
-def _reason(clustering: Clustering, i: int, kind: int) -> str:
+def reason(clustering: Clustering, i: int, kind: int) -> str:
+    """Say in words what speaks against the place of the image at position `i`.
+
+    `kind` is which of the four that `doubts_of` returns.
+    """
+
     def name(uid: int) -> str:
         text = names.get(uid, f"cluster {uid}")
         return text if list(names.values()).count(text) < 2 else f"{text} ({uid})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from imageherd.app import models
 from imageherd.app.opened import Here, Opened
+from imageherd.app.saying import told
 from imageherd.app.view import View
 from imageherd.clustering import NOWHERE
 from imageherd.errors import ImageherdError
@@ -25,7 +27,10 @@ from imageherd.sources import noun_of
 router = APIRouter()
 
 Name = Annotated[str, Path(description="Name of the clustering.")]
-Uid = Annotated[int, Path(description="Uid of the cluster; -1 is what fits nowhere.", ge=-1)]
+Uid = Annotated[
+    int, Path(description="Uid of the cluster; -1 is what fits nowhere.", ge=-1, le=2**31 - 1)
+]
+Row = Annotated[int, Path(description="Row of the items table.", ge=0, le=2**53)]
 Offset = Annotated[int, Query(ge=0, le=2**53)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
@@ -78,6 +83,7 @@ def clustering(c: Name, here: Here, response: Response) -> models.ClusteringAnsw
     """Return a clustering as edited, its clusters largest first."""
     view = tagged(here.view(c), response)
     found, cards = view.clustering, view.cards()
+    undo, redo = steps(view, here.sayings(c))
     return models.ClusteringAnswer(
         name=c,
         state=view.state,
@@ -88,9 +94,8 @@ def clustering(c: Name, here: Here, response: Response) -> models.ClusteringAnsw
         n_edits=len(view.done),
         clusters=cards,
         nowhere=models.Nowhere(size=view.n_nowhere),
-        undo=None,
-        redo=None,
-        labels=[],
+        undo=undo,
+        redo=redo,
     )
 
 
@@ -106,6 +111,8 @@ def members(
 ) -> models.Members:
     """Return some of a cluster's images."""
     view = tagged(here.view(c), response)
+    if uid != NOWHERE:
+        view.cluster(uid)
     found = view.members(uid, order)
     end = offset + limit
     return models.Members(
@@ -116,6 +123,46 @@ def members(
         items=shown(here, view, found[offset:end]),
         next=end if end < len(found) else None,
     )
+
+
+@router.get("/clusterings/{c}/items")
+def items(
+    c: Name,
+    here: Here,
+    response: Response,
+    rows: Annotated[
+        str, Query(pattern="^[0-9]{1,15}(,[0-9]{1,15})*$", max_length=16_000, description="3,17,4")
+    ],
+) -> models.Items:
+    """Return up to 1,000 images by their rows, in that order."""
+    view = tagged(here.view(c), response)
+    at = [view.position(int(row)) for row in rows.split(",")]
+    return models.Items(state=view.state, items=shown(here, view, at))
+
+
+@router.get("/clusterings/{c}/items/{row}")
+def item(c: Name, row: Row, here: Here, response: Response) -> models.Detail:
+    """Return one image, where it is, and why its place is doubtful, if it is."""
+    view = tagged(here.view(c), response)
+    at = view.position(row)
+    about = here.items_at([row]).to_pylist()[0]
+    uid = int(view.clustering.uids[at])
+    return models.Detail(
+        **shown(here, view, [at])[0].model_dump(),
+        state=view.state,
+        uid=uid,
+        cluster=view.names[uid],
+        width=about["width"],
+        height=about["height"],
+        source=here.sources[about["source"]].name,
+        reason=view.reason(at),
+    )
+
+
+def steps(view: View, said: dict[int, str]) -> tuple[models.Edit | None, models.Edit | None]:
+    """Return the edit that undo would take back, and the one that redo would make again."""
+    undo, redo = (told(edits[-1], said) if edits else None for edits in (view.done, view.undone))
+    return undo, redo
 
 
 def tagged(view: View, response: Response) -> View:
@@ -146,7 +193,7 @@ def shown(here: Opened, view: View, at: NDArray[np.int64] | Sequence[int]) -> li
         models.Item(
             row=row,
             name=name,
-            probability=probability,
+            probability=probability if math.isfinite(probability) else None,
             second=_second(view, uid, second),
             by_hand=placed,
             status=status,

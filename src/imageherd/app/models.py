@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Problem(BaseModel):
@@ -25,7 +25,7 @@ class Item(BaseModel):
 
     row: int
     name: str
-    probability: float
+    probability: float | None
     second: Second | None
     by_hand: bool
     status: Literal["pending", "ok", "unreadable", "deleted"]
@@ -122,7 +122,6 @@ class ClusteringAnswer(BaseModel):
     nowhere: Nowhere
     undo: Edit | None
     redo: Edit | None
-    labels: list[str]
 
 
 class Members(BaseModel):
@@ -141,3 +140,111 @@ class Items(BaseModel):
 
     state: str
     items: list[Item]
+
+
+class Conflict(Problem):
+    """Someone else has edited meanwhile: the state now, and what they did since."""
+
+    state: str
+    since: list[Edit]
+
+
+class Changed(BaseModel):
+    """An edit made: `changed` is what to show now, null for clusters that are no more.
+
+    It tells all that is different from the state `before`; who knows an older one asks for all.
+    """
+
+    edit: Edit
+    before: str
+    state: str
+    undo: Edit | None
+    redo: Edit | None
+    n_clusters: int
+    nowhere: Nowhere
+    changed: dict[int, Cluster | None]
+
+
+class Log(BaseModel):
+    """Some of what was ever entered, newest first; `next` is the offset of what is older."""
+
+    state: str
+    edits: list[Edit]
+    next: int | None
+
+
+class Suggestions(BaseModel):
+    """Names that a cluster could have, the likeliest first."""
+
+    state: str
+    names: list[str]
+
+
+class Part(BaseModel):
+    """A part of a cluster: what it would be called, and what it could be called."""
+
+    rows: list[int]
+    size: int
+    medoids: list[int]
+    name: str
+    suggestion: str | None
+
+
+class SplitAnswer(BaseModel):
+    """How a cluster could be split, largest part first; `how` says how it was found."""
+
+    state: str
+    uid: int
+    how: str
+    parts: list[Part]
+
+
+Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Uid = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Rows = Annotated[list[Whole], Field(min_length=1)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rename(_Asked):
+    """Give a cluster a name."""
+
+    kind: Literal["rename"]
+    uid: Uid
+    name: Annotated[str, Field(min_length=1)]
+
+
+class Move(_Asked):
+    """Move images to a cluster, or to a new one of their own."""
+
+    kind: Literal["move"]
+    rows: Rows
+    to: Uid | None = None
+
+
+class Outlier(_Asked):
+    """Say of images that they fit nowhere."""
+
+    kind: Literal["outlier"]
+    rows: Rows
+
+
+class Merge(_Asked):
+    """Make two or more clusters one."""
+
+    kind: Literal["merge"]
+    uids: Annotated[list[Uid], Field(min_length=2)]
+
+
+class Split(_Asked):
+    """Make two or more clusters of one; each image of it is in one part."""
+
+    kind: Literal["split"]
+    uid: Uid
+    parts: Annotated[list[Rows], Field(min_length=2)]
+
+
+Change = Annotated[Rename | Move | Outlier | Merge | Split, Field(discriminator="kind")]
+"""What can be asked for."""

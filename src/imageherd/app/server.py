@@ -16,11 +16,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from imageherd.app import clusterings, comparing, finding, pictures, points
+from imageherd.app import clusterings, comparing, editing, exporting, finding, pictures, points
 from imageherd.app.guard import LOCAL, Guard
 from imageherd.app.laying import Maps
 from imageherd.app.models import Problem
 from imageherd.app.opened import Opened
+from imageherd.app.saying import told
+from imageherd.edits.journal import EditConflictError
 from imageherd.errors import ImageherdError
 
 _log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 PORT = 8420
 """Where it listens unless told otherwise; anywhere, where another does."""
 PAGE = Path(__file__).with_name("page")
-ROUTERS = (clusterings, pictures, points, finding, comparing)
+ROUTERS = (clusterings, editing, exporting, pictures, points, finding, comparing)
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 413, 422)
 }
@@ -72,6 +74,7 @@ def create_app(
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(EditConflictError, _conflict)
     app.add_exception_handler(ImageherdError, _mistake)
     app.add_exception_handler(Exception, _bug)
     for module in ROUTERS:
@@ -158,6 +161,15 @@ def _invalid(request: Request, error: Any) -> JSONResponse:
 def _mistake(request: Request, error: Any) -> JSONResponse:
     path = request.app.state.opened.herd.path
     return JSONResponse({"detail": str(error).replace(str(path), path.name)}, 400)
+
+
+def _conflict(request: Request, error: Any) -> JSONResponse:
+    here, name = request.app.state.opened, request.path_params["c"]
+    said = here.sayings(name)
+    since = [told(entry, said).model_dump() for entry in error.since if entry.seq in said]
+    state = here.state(name)
+    answer = {"detail": str(error), "state": state, "since": since}
+    return JSONResponse(answer, 409, {"ETag": f'"{state}"'})
 
 
 def _bug(request: Request, error: Any) -> JSONResponse:

@@ -15,6 +15,7 @@ from imageherd.clustering import NOWHERE, Clustering
 from imageherd.clustering import Cluster as Described
 from imageherd.edits.journal import Edit
 from imageherd.report.palette import MAX_COLOURS, palette
+from imageherd.review import doubts_of, reason
 
 N_STRIP = 6
 ORDERS = ("typical", "doubtful", "row")
@@ -59,7 +60,7 @@ class View:
         """Return the uids that have other images or another name than in an earlier view."""
         now, then = self.clustering, before.clustering
         uids = {u for u, c in self.by_uid.items() if before.by_uid.get(u) != c}
-        uids |= before.by_uid.keys() - self.by_uid.keys()
+        uids |= (before.by_uid.keys() - self.by_uid.keys()) | (self.shaped ^ before.shaped)
         if not np.array_equal(now.rows, then.rows):
             return uids | self.by_uid.keys()
         other = (now.uids != then.uids) | (now.probability != then.probability)
@@ -87,14 +88,35 @@ class View:
         return self.by_uid[uid]
 
     @cached_property
+    def shaped(self) -> set[int]:
+        """The uids that a person has named, made, or moved images to, by edits in effect."""
+        return {uid for edit in self.done for uid in shaped_by(edit)}
+
+    @cached_property
     def n_nowhere(self) -> int:
         """How many images fit nowhere."""
         return int((self.clustering.uids == NOWHERE).sum())
 
     @cached_property
-    def doubt(self) -> NDArray[np.float32]:
-        """How doubtful the place of each image is: shape (n,), greater is more."""
-        return -self.clustering.probability
+    def _doubts(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int8]]:
+        """How doubtful the place of each image is, by the first number and then the second; why."""
+        found = self.clustering
+        if found.quality is None:
+            unsure = 1 - found.probability
+            return unsure, unsure, np.full(len(unsure), -1, np.int8)
+        doubts = doubts_of(found)
+        worst, kind = doubts.max(0).round(6), doubts.argmax(0).astype(np.int8)
+        if found.by_hand is not None:
+            # A person has looked at them.
+            worst[found.by_hand] = 0
+        return worst.astype(np.float32), doubts.sum(0).astype(np.float32), kind
+
+    def reason(self, at: int) -> str | None:
+        """Say why the place of an image is doubtful, as the report does; None where it is not."""
+        worst, _, kinds = self._doubts
+        if kinds[at] < 0 or worst[at] <= 0 or self.clustering.uids[at] == NOWHERE:
+            return None
+        return reason(self.clustering, at, int(kinds[at]))
 
     def members(self, uid: int, order: str = "typical") -> NDArray[np.int64]:
         """Return the positions of a cluster's images, of what fits nowhere for -1.
@@ -114,7 +136,8 @@ class View:
         if order == "row":
             return members
         if order == "doubtful":
-            return members[np.argsort(-self.doubt[members], kind="stable")]
+            worst, total, _ = self._doubts
+            return members[np.lexsort((-total[members], -worst[members]))]
         sure = members[np.argsort(-self.clustering.probability[members], kind="stable")]
         first = self._medoids(uid)
         return np.concatenate([first, sure[~np.isin(sure, first)]])
@@ -136,10 +159,15 @@ class View:
             self._cards[uid] = self._card(self.cluster(uid))
         return self._cards[uid]
 
+    def _doubtful(self, uid: int, size: int) -> NDArray[np.int64]:
+        """Return those that a card shows as doubtful: half of a small cluster at most."""
+        first = self.members(uid, "doubtful")[: min(N_STRIP, size // 2)]
+        return first[self._doubts[0][first] > 0]
+
     def _card(self, cluster: Described) -> models.Cluster:
         rows, typical = self.clustering.rows, self.members(cluster.uid)
         n_medoids = len(self._medoids(cluster.uid))
-        doubtful = self.members(cluster.uid, "doubtful")[:N_STRIP]
+        doubtful = self._doubtful(cluster.uid, cluster.size)
         rest = typical[n_medoids : n_medoids + 2 * N_STRIP]
         light, dark = colours()[(cluster.uid - 1) % MAX_COLOURS]
         return models.Cluster(
@@ -154,8 +182,18 @@ class View:
             doubtful=rows[doubtful].tolist(),
             runner_up=cluster.runner_up,
             share=cluster.share,
-            by_hand=False,
+            by_hand=cluster.uid in self.shaped,
         )
+
+
+def shaped_by(edit: Edit) -> list[int]:
+    """Return the uids that an edit names, makes or adds to."""
+    payload = edit.payload
+    if edit.kind == "rename":
+        return [int(payload["uid"])]
+    if edit.kind == "split":
+        return [int(uid) for uid in payload["uids"]]
+    return [int(payload["to"])] if "to" in payload else []
 
 
 @cache
