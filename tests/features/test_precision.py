@@ -55,7 +55,8 @@ def test_the_two_are_different_sets_and_one_takes_half_the_bytes(both):
     assert (wide.nbytes, kept.nbytes) == (5 * 6 * 4, 5 * 6 * 2)
     manifests = [read_json(folder / "manifest.json") for folder in folders]
     # One that knows nothing of float16 asks for a newer one, and reads the other as ever.
-    assert [(m["format_version"], m["dtype"]) for m in manifests] == [(1, "float32"), (2, "float16")]
+    found = [(m["format_version"], m["dtype"]) for m in manifests]
+    assert found == [(1, "float32"), (2, "float16")]
     assert manifests[1]["identity"] == FakeBackbone().identity | {"stored": "float16"}
 
 

@@ -24,6 +24,7 @@ from imageherd.features import ray_cluster, ray_engine
 from imageherd.features.items import Items
 from imageherd.features.known import RowOfContent
 from imageherd.features.pipeline import embed_source
+from imageherd.features.precision import stored_as
 from imageherd.features.ray_engine import RayEngine
 from imageherd.herd import Herd
 from imageherd.images.folder import FolderSource
@@ -72,11 +73,11 @@ def net(tmp_path_factory):
     return str(file)
 
 
-def embed(folder, source, net, engine=None, *, index=0, workers=1):
+def embed(folder, source, net, engine=None, *, index=0, workers=1, dtype="float32"):
     how = {"engine": engine.of(net, "cpu")} if engine else {}
     items = Items(folder / "items", part_rows=PART_ROWS)
     features = folder / "features"
-    backbone = load_backbone(net, device="cpu")
+    backbone = stored_as(load_backbone(net, device="cpu"), dtype)
     return embed_source(items, source, index, backbone, features, workers=workers, **how)
 
 
@@ -131,6 +132,14 @@ def test_the_same_bytes_as_this_process_gives(cluster, tmp_path, pictures, net, 
     assert contents(tmp_path) == contents(local.folder)
     assert vars(summary) | {"seconds": 0} == vars(local.summary) | {"seconds": 0}
     assert (summary.n_embedded, summary.n_copied, summary.n_unreadable) == (200, 5, 5)
+
+
+@pytest.mark.slow
+def test_the_same_bytes_in_float16(cluster, tmp_path, pictures, net):
+    source = FolderSource(pictures)
+    embed(tmp_path / "local", source, net, dtype="float16")
+    embed(tmp_path / "ray", source, net, TWO_ACTORS, dtype="float16")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
 @pytest.mark.slow
