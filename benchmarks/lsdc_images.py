@@ -23,9 +23,10 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
+from imageherd.fabric import make_fabric
 from imageherd.metrics import scores
 from imageherd.pretraining.data import Pixels, normalize, pixels_of_array
-from imageherd.pretraining.loop import Run, make_fabric
+from imageherd.pretraining.loop import Run
 from imageherd.pretraining.lsdc_images import PRESETS, LSDCImages
 from imageherd.pretraining.networks import Network, make_network
 from imageherd.pretraining.rotnet import BATCH_SIZE, RATE, train_rotnet

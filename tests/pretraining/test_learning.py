@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from imageherd.fabric import make_fabric
 from imageherd.pretraining.data import pixels_of_array
 from imageherd.pretraining.dino import train_dino
-from imageherd.pretraining.loop import Run, make_fabric
+from imageherd.pretraining.loop import Run
 from imageherd.pretraining.networks import VisionTransformer, make_network
 from imageherd.pretraining.probe import Probe, probe_accuracy, with_settled_norms
 from imageherd.pretraining.rotnet import train_rotnet

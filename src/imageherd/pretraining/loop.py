@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
 from imageherd.features.prefetch import map_ahead
 from imageherd.heads.loop import (
@@ -24,6 +23,8 @@ from imageherd.heads.loop import (
     plan,
     save_checkpoint,
 )
+from imageherd.heads.ranks import Ranks
+from imageherd.heads.ranks import share_norms as share_norms_on_any
 from imageherd.pretraining.data import Pixels
 from imageherd.pretraining.networks import Network
 from imageherd.progress import progress
@@ -31,7 +32,6 @@ from imageherd.progress import progress
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 10.0
 # A checkpoint may take this share of the time: a large one is written less often.
@@ -57,7 +57,7 @@ class Run:
     seed : int
         All randomness comes from here and from the number of the step.
     fabric : Fabric
-        Devices and precision; see `make_fabric`.
+        Devices and precision; see `imageherd.fabric.make_fabric`.
     rate : float
         Learning rate, as the method understands it.
     flip : bool, default=True
@@ -120,57 +120,11 @@ def batch_that_fits(n: int, batch_size: int, devices: int = 1) -> int:
     return max(1, plan(n, batch_size=batch_size, epochs=1).batch_size // devices) * devices
 
 
-def make_fabric(device: str = "auto", precision: str = "32", devices: int = 1) -> Fabric:
-    """Set up Lightning Fabric; with several devices this starts the other processes.
-
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
-        What to train on.
-    precision : {"32", "bf16-mixed", "16-mixed"}, default="32"
-        "bf16-mixed" and "16-mixed" compute in half precision where that is safe and keep the
-        weights in float32; "16-mixed" needs a CUDA GPU.
-    devices : int, default=1
-        GPUs, or processes on a CPU; each runs this program from its start and takes its part of
-        every batch.
-
-    Raises
-    ------
-    ImageherdError
-        If lightning-fabric is not installed, or there is no such device, precision or number.
-    """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise ImageherdError(
-            'Pretraining needs lightning-fabric: pip install "imageherd[train]"'
-        ) from error
-    where = resolve_device(device)
-    if precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise ImageherdError(f"precision={precision!r} is not known; choose one of {known}.")
-    if precision == "16-mixed" and where.type != "cuda":
-        raise ImageherdError(
-            f"precision='16-mixed' needs a CUDA GPU, and this is {where.type}; bf16-mixed works "
-            "anywhere."
-        )
-    present = torch.cuda.device_count() if where.type == "cuda" else None
-    if devices < 1 or (present is not None and devices > present) or (devices > 1 and where.index):
-        there = f"; there are {present}" if present is not None else ""
-        raise ImageherdError(f"devices={devices} cannot be done on {device}{there}.")
-    fabric = Fabric(
-        accelerator=where.type,
-        devices=devices if where.index is None or devices > 1 else [where.index],
-        strategy="ddp" if devices > 1 else "auto",
-        precision="32-true" if precision == "32" else precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
 def share_norms(module: nn.Module, fabric: Fabric) -> None:
-    """Let the batch norms in a module see the whole batch when several GPUs share it."""
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
+    """Let the batch norms in a module see the whole batch when several devices share it."""
+    if fabric.device.type != "cuda":
+        share_norms_on_any(module, Ranks(fabric.global_rank, fabric.world_size))
+    elif fabric.world_size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
 
 

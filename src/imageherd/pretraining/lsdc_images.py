@@ -24,6 +24,7 @@ from sklearn.utils import check_random_state, check_scalar
 from torch import Tensor, nn
 
 from imageherd.device import resolve_device
+from imageherd.fabric import make_fabric
 from imageherd.heads import lsdc
 from imageherd.heads.base import CollapseWarning, check_choice
 from imageherd.heads.loop import generator, plan
@@ -45,7 +46,7 @@ from imageherd.pretraining.composition import (
     weak_views,
 )
 from imageherd.pretraining.data import Pixels, normalize
-from imageherd.pretraining.loop import Callback, Run, make_fabric, train
+from imageherd.pretraining.loop import Callback, Run, train
 from imageherd.pretraining.networks import Network
 
 BLOCK = 256
@@ -118,7 +119,7 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
     device : str, default="auto"
         See `imageherd.device.resolve_device`.
     precision : {"32", "bf16-mixed", "16-mixed"}, default="32"
-        See `imageherd.pretraining.loop.make_fabric`.
+        See `imageherd.fabric.make_fabric`.
 
     Attributes
     ----------

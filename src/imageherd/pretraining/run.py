@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imageherd.errors import ImageherdError
+from imageherd.fabric import make_fabric
 from imageherd.files import read_json
 from imageherd.pretraining import dino, rotnet
 from imageherd.pretraining.data import Readable, digest_of, first_size, read_pixels
@@ -17,7 +18,6 @@ from imageherd.pretraining.loop import (
     Callback,
     Run,
     batch_that_fits,
-    make_fabric,
     share_norms,
 )
 from imageherd.pretraining.networks import CONVOLUTIONAL, NETWORKS, Network, make_network
@@ -101,7 +101,7 @@ def pretrain(
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         What to train on.
     precision : {"32", "bf16-mixed", "16-mixed"}, default="32"
-        See `make_fabric`.
+        See `imageherd.fabric.make_fabric`.
     devices : int, default=1
         How many GPUs.
     workers : int, optional
