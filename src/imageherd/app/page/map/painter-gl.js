@@ -23,14 +23,14 @@ void main() {
   gl_PointSize = size;
 }`;
 const PLAIN = `#version 300 es
-precision mediump float;
+precision highp float;
 flat in vec4 colour;
 flat in int shape;
 out vec4 seen;
 void main() { seen = colour; }`;
 // Circle, square, triangle and diamond; the last pixel of the edge is blended.
 const SHAPED = `#version 300 es
-precision mediump float;
+precision highp float;
 flat in vec4 colour;
 flat in int shape;
 uniform float size;
