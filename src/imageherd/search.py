@@ -93,9 +93,10 @@ def search(
         data = features(key_for_texts(herd))
         # A text lies apart from all images: lists that serve those say nothing of it.
         space = open_space(herd, data, index=False)
-        hits = space.nearest(_text_vector(text, herd, data, device), n)
+        vector = text_vector(text, data, lambda: backbone_of(herd, data, device))
+        hits = space.nearest(vector, n)
         # Texts that have none of the words are no answer.
-        return hits.above(0) if _counts_words(data) else hits
+        return hits.above(0) if counts_words(data) else hits
     chosen = clustering(name) if by == "head" else None
     data = features(chosen.config["features"] if chosen else None)
     head = own_space(herd, chosen, device) if chosen else None
@@ -186,8 +187,14 @@ def cluster_names(rows: NDArray[np.int64], clustering: Clustering) -> list[str |
     return [names[uid] if here else None for uid, here in zip(uids, there, strict=True)]
 
 
-def _backbone(herd: Path, data: Features, device: str) -> Backbone:
-    """Load the very backbone that the features are of."""
+def backbone_of(herd: Path, data: Features, device: str = "auto") -> Backbone:
+    """Load the very backbone that the features are of.
+
+    Raises
+    ------
+    ImageherdError
+        If there is none, it cannot be loaded, or it gives other features by now.
+    """
     name = read_project(herd)["backbones"][data.key]
     refuse_images(name)
     backbone = stored_as(load_backbone(name, device=device), data.store.dtype)
@@ -202,7 +209,7 @@ def _backbone(herd: Path, data: Features, device: str) -> Backbone:
 def _image_vector(image: Path, herd: Path, data: Features, device: str) -> NDArray[np.float32]:
     if not image.is_file():
         raise ImageherdError(f"There is no image file {image}. Check the path.")
-    backbone = _backbone(herd, data, device)
+    backbone = backbone_of(herd, data, device)
     source = FolderSource(image.absolute().parent, must_exist=False)
     # The very way the herd's images were read: the same picture has the same vector.
     read = read_image(source, Job(0, os.fsencode(image.name), str(image)), backbone, ())
@@ -214,19 +221,36 @@ def _image_vector(image: Path, herd: Path, data: Features, device: str) -> NDArr
     return vector
 
 
-def _text_vector(text: str, herd: Path, data: Features, device: str) -> NDArray[np.float32]:
+def text_vector(text: str, data: Features, load: Callable[[], Backbone]) -> NDArray[np.float32]:
+    """Turn a text into a vector that can be compared with features: shape (dim,).
+
+    Parameters
+    ----------
+    text : str
+        What to look for.
+    data : Features
+        Of a model of images and texts, or tf-idf; see `key_for_texts`.
+    load : callable
+        Gives the backbone that they are of; not called for tf-idf.
+
+    Raises
+    ------
+    ImageherdError
+        If the text is empty, or none of its words is known.
+    """
     from imageherd.backbones.text import encode_texts
 
     if not text.strip():
         raise ImageherdError("The text to search for is empty.")
-    if _counts_words(data):
+    if counts_words(data):
         words: NDArray[np.float32] = Tfidf.load(data.store.folder).transform([text]).toarray()[0]
         if not words.any():
             raise ImageherdError(f"None of the words of {text!r} is one that the features count.")
         return words
-    vector: NDArray[np.float32] = encode_texts(_backbone(herd, data, device), [text])[0]
+    vector: NDArray[np.float32] = encode_texts(load(), [text])[0]
     return vector
 
 
-def _counts_words(data: Features) -> bool:
+def counts_words(data: Features) -> bool:
+    """Whether features are tf-idf of texts."""
     return bool(data.store.manifest["identity"]["output"] == TFIDF)

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from imageherd.app import clusterings, comparing, editing, exporting, finding, pictures, points
+from imageherd.app.finder import Finder
 from imageherd.app.guard import LOCAL, Guard
 from imageherd.app.laying import Maps
 from imageherd.app.models import Problem
@@ -70,6 +71,7 @@ def create_app(
         )
     app.state.opened = Opened(herd, author)
     app.state.maps = Maps()
+    app.state.finder = Finder()
     app.state.closing = lambda: False
     app.add_middleware(Guard, token=token, hosts=hosts)
     app.add_exception_handler(HTTPException, _told)
