@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -280,15 +281,43 @@ def test_weights_beside_the_file_come_into_it(photos, tmp_path):
     assert_says_what_the_herd_says(herd, tmp_path / "few", written, 11, atol=1e-4)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnx-int8"])
-def test_a_model_of_transformers_takes_one_image(photos, tmp_path, monkeypatch, runtime):
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_model_of_transformers_takes_any_number_of_images(photos, tmp_path, monkeypatch, runtime):
+    monkeypatch.setenv("IMAGEHERD_CACHE", str(tmp_path / "cache"))
+    save_family(tmp_path / "tiny", "dinov2")
+    herd = of_backbone(photos, tmp_path, f"{tmp_path / 'tiny'},runtime={runtime}")
+    written = herd.export(tmp_path / "sorter.onnx", to="onnx")
+    for batch in (1, 3):
+        about = assert_says_what_the_herd_says(herd, tmp_path / "few", written, batch)
+    assert about["batch"] is None
+    assert about["backbone"].get("runtime", "torch") == runtime
+    assert session(written).get_inputs()[0].shape[0] == "batch"
+
+
+def test_what_cannot_be_written_for_any_number_takes_one_and_says_so(photos, tmp_path):
+    # It draws at random which patches it sees, for as many images as it was traced with.
+    save_family(tmp_path / "tiny", "vit_mae")
+    herd = of_backbone(photos, tmp_path, tmp_path / "tiny")
+    with pytest.warns(UserWarning, match="one image at a time: .*tiny cannot be written for any"):
+        written = write_onnx(herd.path, tmp_path / "sorter.onnx")
+    assert assert_says_what_the_herd_says(herd, tmp_path / "few", written, 1)["batch"] == 1
+
+
+def test_in_eight_bits_it_takes_one_image(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEHERD_CACHE", str(tmp_path / "cache"))
     save_family(tmp_path / "tiny", "vit")
-    herd = of_backbone(photos, tmp_path, f"{tmp_path / 'tiny'},runtime={runtime}")
-    written = write_onnx(herd.path, tmp_path / "sorter.onnx")
+    herd = of_backbone(photos, tmp_path, f"{tmp_path / 'tiny'},runtime=onnx-int8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        written = write_onnx(herd.path, tmp_path / "sorter.onnx")
     about = assert_says_what_the_herd_says(herd, tmp_path / "few", written, 1)
     assert about["batch"] == 1
-    assert about["backbone"].get("runtime", "torch") == runtime
+    assert about["backbone"]["runtime"] == "onnx-int8"
+
+
+def test_options_of_tables_do_not_go_with_a_model(small, tmp_path):
+    with pytest.raises(TypeError, match="review"):
+        Herd(small).export(tmp_path / "sorter.onnx", to="onnx", review=3)
 
 
 # ---- what cannot be written

@@ -112,7 +112,8 @@ class Herd:
     ) -> EmbedSummary:
         """Compute the features of the images of `source` that have none yet.
 
-        Killed at any moment, the next call goes on where it stopped.
+        Killed at any moment, the next call goes on where it stopped. Warns if another source that
+        has images is no longer there.
 
         Parameters
         ----------
@@ -132,11 +133,6 @@ class Herd:
             Embeds on many machines; by default this process does it.
         dtype : {"float32", "float16"}, default="float32"
             What features are kept in, each a set of its own; computed with is float32 always.
-
-        Warns
-        -----
-        UserWarning
-            If another source that has images is no longer there.
         """
         listed = source if isinstance(source, Listed) else Listed(source)
         asked = (listed.uri, backbone, "cpu" if engine else device, dtype)
@@ -373,7 +369,15 @@ class Herd:
         as_trained: bool = False,
         **how: Any,
     ) -> Path:
-        """Write a clustering for others to use; options of `imageherd.export.export`."""
+        """Write a clustering for others to use; options of `imageherd.export.export`.
+
+        With ``to="onnx"``, which takes no others: `imageherd.onnx_model.write_onnx`.
+        """
+        if how.get("to") == "onnx":
+            from imageherd.onnx_model import write_onnx
+
+            del how["to"]
+            return write_onnx(self.path, destination, name=name, as_trained=as_trained, **how)
         clustering = self.clustering(name, as_trained=as_trained)
         store = feature_set(self.path, clustering.config["features"])
         about = (clustering, items := self.items(), sources_of(self.path), store)

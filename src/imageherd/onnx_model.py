@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -51,7 +52,8 @@ def write_onnx(
     float32, what `Head.predict_proba` says, added up where clusters were merged; and ``cluster``
     (b,), int64, the uid of the cluster that `Herd.assign` puts the image in. That an image fits
     nowhere it cannot say: that takes the other images. An ONNX backbone takes as many images at
-    once as its file does (the bundled one any number), one of PyTorch is written for one.
+    once as its file does (the bundled one any number), one of PyTorch any number where PyTorch can
+    write it so, else one; in 8 bits always one, since the rounding goes by all that is run at once.
 
     Parameters
     ----------
@@ -177,14 +179,20 @@ def _backbone_file(name: str, identity: dict[str, Any], scratch: Path) -> tuple[
         return backbone, BUNDLED_FILE
     if spec.model.lower().endswith(_ENDING):
         return backbone, Path(spec.model).expanduser()
-    from imageherd.backbones.onnx_export import export, quantize
+    from imageherd.backbones.onnx_export import export, export_for_any_batch, quantize
 
     net = backbone
     if spec.runtime != "torch":
         net = load_backbone(spec.model, device="cpu", output=spec.output)
     assert isinstance(net, TorchBackbone)
     with progress("Exporting to ONNX", 1, "models") as advance:
-        export(net, scratch / "net.onnx", batch=1)
+        if spec.runtime == "onnx-int8":
+            export(net, scratch / "net.onnx", batch=1)
+        elif not export_for_any_batch(net, scratch / "net.onnx"):
+            warnings.warn(
+                f"The file takes one image at a time: {name} cannot be written for any number.",
+                stacklevel=2,
+            )
         advance(1)
     if spec.runtime != "onnx-int8":
         return backbone, scratch / "net.onnx"
@@ -220,7 +228,7 @@ def _check(
 ) -> None:
     """Run the file on random pixels, and see whether it says what backbone and head say."""
     p = backbone.preprocessing
-    shape = (batch or 2, 3, p.size, p.size)
+    shape = (batch or 3, 3, p.size, p.size)
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     mean, std = (np.array(v, dtype=np.float32).reshape(1, 3, 1, 1) for v in (p.mean, p.std))
     expected = head.predict_proba(backbone.embed((pixels - mean) / std)["features"])

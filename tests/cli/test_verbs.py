@@ -163,7 +163,7 @@ def test_embed(run, herd, photos):
     assert result.exit_code == 0, result.output
     verb, (folder,), options = herd.calls[-1]
     assert (verb, folder.uri) == ("embed", FolderSource(photos).uri)
-    backbone = {"backbone": "efficientnet-lite0", "device": "auto"}
+    backbone = {"backbone": "efficientnet-lite0", "device": "auto", "dtype": "float32"}
     assert options == backbone | {"workers": 3, "moved_from": None, "views": 0, "engine": None}
     assert "8 images: 6 embedded now, 2 unreadable." in result.stdout
 

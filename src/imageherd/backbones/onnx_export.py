@@ -95,8 +95,44 @@ def _make(found: TorchBackbone, spec: Spec, folder: Path) -> None:
         unfinished.rename(folder)
 
 
-def export(found: TorchBackbone, path: Path, *, batch: int) -> None:
-    """Write a backbone as an ONNX file that takes `batch` images at once.
+def export_for_any_batch(found: TorchBackbone, path: Path) -> bool:
+    """Write a backbone as an ONNX file that takes any number of images at once, or else one.
+
+    Which it is, its input's shape says. Tried on 1 and 3 images against PyTorch before it is
+    believed: some models are written for the number that they were traced with.
+
+    Parameters
+    ----------
+    found : TorchBackbone
+        On the CPU, in float32.
+    path : Path
+        The new file; large weights lie beside it.
+
+    Returns
+    -------
+    bool
+        Whether it takes any number.
+
+    Raises
+    ------
+    ImageherdError
+        If PyTorch cannot export the model at all.
+    """
+    try:
+        export(found, path, batch=None)
+        for batch in (1, 3):
+            _check(found, path, batch, Spec(found.name), "onnx")
+    except Exception:  # ONNX Runtime raises all kinds
+        export(found, path, batch=1)
+        return False
+    return True
+
+
+def export(found: TorchBackbone, path: Path, *, batch: int | None) -> None:
+    """Write a backbone as an ONNX file that takes `batch` images at once, None for any number.
+
+    With None the model is traced with two images, which some cannot do without being written for
+    two: see `export_for_any_batch`.
 
     Raises
     ------
@@ -112,7 +148,8 @@ def export(found: TorchBackbone, path: Path, *, batch: int) -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return found.extract(images)
 
-    images = torch.from_numpy(_pixels(found, batch))
+    images = torch.from_numpy(_pixels(found, batch or 2))
+    any_number = None if batch else ({0: torch.export.Dim("batch")},)
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -121,6 +158,7 @@ def export(found: TorchBackbone, path: Path, *, batch: int) -> None:
                 output_names=[OUTPUT],
                 dynamo=True,
                 verbose=False,
+                dynamic_shapes=any_number,
             )
     except Exception as error:  # torch.onnx raises all kinds
         raise ImageherdError(

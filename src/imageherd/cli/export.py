@@ -72,22 +72,14 @@ def export(
         if review and kind not in ("csv", "folders"):
             raise ImageherdError("--review gives a table or folders; say --to csv or --to folders.")
         checks.existing_herd(herd)
-        which = {"name": name, "as_trained": as_trained}
-        path = _write(herd, destination, kind, link, review or 0, which)
+        from imageherd.herd import Herd
+
+        which: dict[str, Any] = {"to": kind, "name": name, "as_trained": as_trained}
+        if kind in FORMATS:
+            which |= {"link": link, "review": review or 0}
+        path = Herd(herd).export(destination, **which)
         screen.line(shown(path))
         screen.result({"herd": herd, "to": kind, "destination": path})
-
-
-def _write(
-    herd: Path, destination: Path, kind: str, link: str, review: int, which: dict[str, Any]
-) -> Path:
-    if kind == "onnx":
-        from imageherd.onnx_model import write_onnx
-
-        return write_onnx(herd, destination, **which)
-    from imageherd.herd import Herd
-
-    return Herd(herd).export(destination, to=kind, link=link, review=review, **which)
 
 
 def _by_ending(destination: Path) -> str:
