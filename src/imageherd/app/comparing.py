@@ -65,6 +65,12 @@ class Pair(BaseModel):
     size: int
 
 
+class Flow(Pair):
+    """Images that are in clusters which are no counterparts; `rows` are a few of them."""
+
+    rows: list[int]
+
+
 class Agreement(BaseModel):
     """Rand index and mutual information, each adjusted for chance: 1 is the same groups."""
 
@@ -87,7 +93,7 @@ class ComparisonAnswer(BaseModel):
     n_changed: int
     agreement: Agreement | None
     matched: list[Pair]
-    pairs: list[Pair]
+    pairs: list[Flow]
     n_pairs: int
 
 
@@ -141,23 +147,22 @@ def comparison(
     response.headers["ETag"] = f'"{state}"'
     matched, flows = found.pairs(matched=True), found.pairs(matched=False)
     sizes_a, sizes_b = found.counts.sum(axis=1), found.counts.sum(axis=0)
-    scores = found.agreement
+    scores, rows = found.agreement, view.clustering.rows
     return ComparisonAnswer(
         state=state,
         a=_side(view.clustering, view.state, found.uids_a, sizes_a, matched),
         b=_side(b, state.split()[1], found.uids_b, sizes_b, (matched[1], matched[0], matched[2])),
         as_trained=other == c,
         n_both=len(found.at),
-        n_changed=int(found.changed.sum()),
+        n_changed=found.n_changed,
         agreement=Agreement(ari=scores[0], ami=scores[1]) if scores else None,
-        matched=_listed(matched),
-        pairs=_listed(tuple(column[:limit] for column in flows)),
+        matched=[Pair(a=a, b=b, size=size) for a, b, size in zip(*matched, strict=True)],
+        pairs=[
+            Flow(a=a, b=b, size=size, rows=rows[found.at[found.shared(a, b)[:N_PICTURES]]].tolist())
+            for a, b, size in zip(*(column[:limit] for column in flows), strict=True)
+        ],
         n_pairs=len(flows[0]),
     )
-
-
-def _listed(pairs: tuple[NDArray[np.int64], ...]) -> list[Pair]:
-    return [Pair(a=a, b=b, size=n) for a, b, n in zip(*(p.tolist() for p in pairs), strict=True)]
 
 
 def _side(
@@ -165,11 +170,10 @@ def _side(
     state: str,
     uids: NDArray[np.int64],
     sizes: NDArray[np.int64],
-    matched: tuple[NDArray[np.int64], ...],
+    matched: tuple[list[int], ...],
 ) -> Side:
     names, medoids = clustering.names(), {c.uid: c.medoids for c in clustering.clusters}
-    mine, theirs, shared = (column.tolist() for column in matched)
-    partner = dict(zip(mine, zip(theirs, shared, strict=True), strict=True))
+    partner = {mine: (theirs, shared) for mine, theirs, shared in zip(*matched, strict=True)}
     groups = []
     for uid, size in zip(uids.tolist(), sizes.tolist(), strict=True):
         light, dark = GREY if uid == NOWHERE else colours()[(uid - 1) % MAX_COLOURS]
@@ -208,9 +212,7 @@ def changed_rows(
     """
     view, theirs, state, found = _compared(here, c, other)
     response.headers["ETag"] = f'"{state}"'
-    chosen = found.chosen(a, b)
-    sure = view.clustering.probability[found.at[chosen]]
-    chosen = chosen[np.argsort(-sure, kind="stable")]
+    chosen = found.changed(a, b) if a is None or b is None else found.shared(a, b)
     page, end = chosen[offset : offset + limit], offset + limit
     names = theirs.names()
     items = [
@@ -223,8 +225,8 @@ def changed_rows(
         )
         for item, uid, other_uid in zip(
             shown(here, view, found.at[page]),
-            found.a[page].tolist(),
-            found.b[page].tolist(),
+            found.uids_a[found.row[page]].tolist(),
+            found.uids_b[found.column[page]].tolist(),
             strict=True,
         )
     ]
