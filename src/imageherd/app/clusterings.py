@@ -65,16 +65,14 @@ def _searchable(here: Opened) -> models.Searchable:
 
 
 def _summary(here: Opened, name: str) -> models.Summary:
-    view = here.view(name)
-    found = view.clustering
-    made = (here.herd.path / "clusterings" / name / found.version).stat().st_mtime
+    found = here.facts(name)
     return models.Summary(
         name=name,
-        method=found.config["method"],
-        n_clusters=sum(c.size > 0 for c in found.clusters),
-        n_images=len(found.rows),
-        state=view.state,
-        created=datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds"),
+        method=found.method,
+        n_clusters=found.n_clusters,
+        n_images=found.n_images,
+        state=found.state,
+        created=datetime.fromtimestamp(found.made, UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -19,8 +19,10 @@ from imageherd.app.opened import Here, Opened
 from imageherd.app.saying import told
 from imageherd.app.splitting import split
 from imageherd.app.suggesting import names_for
+from imageherd.app.view import View
 from imageherd.edits.editing import Edits
-from imageherd.edits.journal import Edit
+from imageherd.edits.journal import Edit, EditConflictError
+from imageherd.errors import ImageherdError
 
 router = APIRouter()
 
@@ -67,7 +69,27 @@ def edit(
             return edits.merge(change.uids, **asked)
         return edits.split(change.uid, change.parts, **asked)
 
-    return _changed(here, c, response, how)
+    try:
+        return _changed(here, c, response, how)
+    except EditConflictError:
+        raise
+    except ImageherdError:
+        _check_there(change, here.view(c))
+        raise
+
+
+def _check_there(change: models.Change, view: View) -> None:
+    """Raise 404 if the clustering does not have what an edit is about."""
+    if isinstance(change, models.Rename | models.Split):
+        view.cluster(change.uid)
+    elif isinstance(change, models.Merge):
+        for uid in change.uids:
+            view.cluster(uid)
+    elif isinstance(change, models.Move) and change.to is not None:
+        view.cluster(change.to)
+    if isinstance(change, models.Move | models.Outlier):
+        for row in change.rows:
+            view.position(row)
 
 
 @router.post("/clusterings/{c}/undo", status_code=201, responses=CONFLICT)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from imageherd.app.view import View
 from imageherd.clustering import Clustering
 from imageherd.derived import Features, features_of
 from imageherd.edits.editing import Edits
+from imageherd.edits.journal import FILE as JOURNAL
 from imageherd.edits.journal import Edit
 from imageherd.features.items import OK, Items
 from imageherd.features.store import MANIFEST
@@ -30,8 +31,8 @@ from imageherd.images.source import Source
 from imageherd.project import FILE, read_project
 from imageherd.sources import noun_of, sources_of
 
-MOST_OPEN = 4
-"""Clusterings held in memory; one of a million images takes about 150 MB."""
+MOST_OPEN = 2
+"""Clusterings held in memory, as many as are compared; one of a million images takes 100 MB."""
 
 
 class _Open:
@@ -42,6 +43,16 @@ class _Open:
         self.lock = threading.RLock()
         self.view: View | None = None
         self.said: tuple[int, dict[int, str]] | None = None
+
+
+class Facts(NamedTuple):
+    """A clustering in brief: `made` is when its version was, in seconds since 1970."""
+
+    state: str
+    method: str
+    n_clusters: int
+    n_images: int
+    made: float
 
 
 class Opened:
@@ -66,6 +77,7 @@ class Opened:
         self.herd, self.author = Herd(path), author
         self._lock = threading.RLock()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._facts: dict[str, tuple[object, Facts]] = {}
         self._items: tuple[object, pa.Table] | None = None
         self._features: dict[str, tuple[object, Features]] = {}
         self._sources: tuple[object, object, list[Source]] = None, None, []
@@ -77,7 +89,8 @@ class Opened:
         """The items table as it is on disk now: read again where it has changed."""
         folder = self.herd.path / "items"
         with self._lock:
-            now = tuple((p.name, *_stamp(p)) for p in sorted(folder.glob("part-*.parquet")))
+            # Parts are renamed into place, which the folder's own time tells.
+            now = _stamp(folder)
             if self._items is None or self._items[0] != now:
                 self._items = now, Items(folder).table()
             return self._items[1]
@@ -180,6 +193,20 @@ class Opened:
                 folder = self.herd.path / "clusterings" / name
                 it.said = last, sentences(entries, partial(_began_with, folder), noun)
             return it.said[1]
+
+    def facts(self, name: str) -> Facts:
+        """Return what the list of clusterings says of one; read again where its files changed."""
+        folder = self.herd.path / "clusterings" / name
+        files = (folder / file for file in ("current.json", JOURNAL, f"{JOURNAL}-wal"))
+        now = tuple(_stamp(file) if file.exists() else None for file in files)
+        if name not in self._facts or self._facts[name][0] != now:
+            view = self.view(name)
+            found = view.clustering
+            made = (folder / found.version).stat().st_mtime
+            n_clusters = len(view.by_uid)
+            about = Facts(view.state, found.config["method"], n_clusters, len(found.rows), made)
+            self._facts[name] = now, about
+        return self._facts[name][1]
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[_Open]:

@@ -48,7 +48,7 @@ class View:
         self.state, self.clustering = state, clustering
         self.done, self.undone = done, undone
         self.names = clustering.names()
-        self.by_uid = {c.uid: c for c in clustering.clusters}
+        self.by_uid = {c.uid: c for c in clustering.clusters if c.size}
         self._lock = threading.Lock()
         self._orders: dict[tuple[int, str], NDArray[np.int64]] = {}
         self._cards: dict[int, models.Cluster] = {}
@@ -59,11 +59,15 @@ class View:
     def changed_since(self, before: View) -> set[int]:
         """Return the uids that have other images or another name than in an earlier view."""
         now, then = self.clustering, before.clustering
-        uids = {u for u, c in self.by_uid.items() if before.by_uid.get(u) != c}
-        uids |= (before.by_uid.keys() - self.by_uid.keys()) | (self.shaped ^ before.shaped)
-        if not np.array_equal(now.rows, then.rows):
-            return uids | self.by_uid.keys()
-        other = (now.uids != then.uids) | (now.probability != then.probability)
+        if now.version != then.version or len(now.rows) != len(then.rows):
+            return before.by_uid.keys() | self.by_uid.keys()
+        uids = (before.by_uid.keys() ^ self.by_uid.keys()) | (self.shaped ^ before.shaped)
+        both = before.by_uid.keys() & self.by_uid.keys()
+        uids |= {uid for uid in both if self.names[uid] != before.names[uid]}
+        other = now.uids != then.uids
+        if now.by_hand is not None or then.by_hand is not None:
+            # Placed by hand where it was already, an image is sure all the same.
+            other |= now.probability != then.probability
         found = np.concatenate([now.uids[other], then.uids[other]])
         return uids | (set(np.unique(found).tolist()) - {NOWHERE})
 
@@ -151,7 +155,7 @@ class View:
 
     def cards(self) -> list[models.Cluster]:
         """Return all clusters as cards show them, largest first."""
-        return [self.card(c.uid) for c in self.clustering.clusters if c.size]
+        return [self.card(uid) for uid in self.by_uid]
 
     def card(self, uid: int) -> models.Cluster:
         """Return a cluster as a card shows it."""
