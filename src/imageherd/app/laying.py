@@ -162,7 +162,9 @@ def lay(
     order = np.random.default_rng(SEED).permutation(len(at))
     points, bounds = _scaled(xy[places[order]])
     rows = rows[order]
-    tag = hashlib.sha256(points.tobytes() + rows.tobytes()).hexdigest()[:12]
+    told = hashlib.sha256(points.data)
+    told.update(rows.data)
+    tag = told.hexdigest()[:12]
     return Laid(points, rows, at[order], bounds, tag, Labels(herd, items, rows))
 
 

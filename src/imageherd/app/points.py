@@ -23,7 +23,7 @@ from imageherd.app.view import View, colours
 
 router = APIRouter()
 
-Of = Annotated[str, Query(description="A column of labels, or folder: see `labels` of the map.")]
+Of = Annotated[str, Query(description="A column of labels, or folder: one of `kinds`.")]
 Known = Annotated[str | None, Header(alias="If-None-Match", description="An ETag had before.")]
 
 ARRAY: dict[str, Any] = {
@@ -58,7 +58,6 @@ class MapAnswer(BaseModel):
     n_rows: int
     seed: int
     bounds: Bounds
-    labels: list[str]
     seconds: float
     expected: float
 
@@ -73,9 +72,9 @@ class Label(BaseModel):
 
 
 class LabelsAnswer(BaseModel):
-    """The labels that a code stands for, the most frequent first; -1 is none."""
+    """Which kinds of labels there are, and those asked for, in the order of their codes."""
 
-    of: str
+    kinds: list[str]
     names: list[Label]
 
 
@@ -101,7 +100,6 @@ def map_of(c: Name, here: Here, laying: Laying, response: Response) -> MapAnswer
             status="computing",
             n=found.n,
             bounds=Bounds(left=-1, right=1, bottom=-1, top=1),
-            labels=[],
             seconds=found.seconds,
             expected=found.expected,
         )
@@ -112,7 +110,6 @@ def map_of(c: Name, here: Here, laying: Laying, response: Response) -> MapAnswer
         status="ready",
         n=len(found.rows),
         bounds=Bounds(left=left, right=right, bottom=bottom, top=top),
-        labels=found.labels.names(),
         seconds=0,
         expected=0,
     )
@@ -149,14 +146,14 @@ def confidence(c: Name, here: Here, laying: Laying, known: Known = None) -> Resp
 
 
 @router.get("/clusterings/{c}/map/labels")
-def labels(c: Name, here: Here, laying: Laying, of: Of) -> LabelsAnswer:
-    """Return the labels of a kind, the most frequent first."""
-    found = _ready(laying, here, here.view(c))
-    names, codes = found.labels.codes(of)
+def labels(c: Name, here: Here, laying: Laying, of: Of | None = None) -> LabelsAnswer:
+    """Return which kinds of labels there are; with `of`, the labels, the most frequent first."""
+    found = _ready(laying, here, here.view(c)).labels
+    names, codes = found.codes(of) if of is not None else ([], np.zeros(0, np.int32))
     sizes = np.bincount(codes[codes != NONE], minlength=len(names)).tolist()
     shades = colours()
     return LabelsAnswer(
-        of=of,
+        kinds=found.kinds(),
         names=[
             Label(name=name, size=size, colour=light, colour_dark=dark)
             for i, (name, size) in enumerate(zip(names, sizes, strict=True))

@@ -89,11 +89,12 @@ async function draw(root, context, about, { plain = false, restart }) {
 
   const colours = colouring({ ...context, points, painter, legendPlace, redraw: () => loop.redraw(), named: showNames });
   const bar = controls({
-    labels: about.labels, colours, zoom: (factor) => { flat.zoomBy(factor); moved(); }, all: showAll,
+    colours, zoom: (factor) => { flat.zoomBy(factor); moved(); }, all: showAll,
     lasso: (wanted) => { isLasso = wanted; over.classList.toggle("draws", wanted); },
     selectMarked: () => rows().then((known) => select.add(colours.markedPoints().map((i) => known[i]))),
   });
-  root.append(bar.element, make("div", { class: "map" }, area, legendPlace), bar.help);
+  root.querySelector(".view-head").append(bar.element);
+  root.append(make("div", { class: "map" }, area, legendPlace), bar.help);
   if (isPlain) root.append(make("p", { class: "map-note", role: "note" }, `This browser offers no WebGL2, so the map is drawn more simply${n < about.n ? `, and only ${count(n)} of the ${store.things(about.n)} are on it` : ""}.`));
 
   function rested() {
@@ -209,6 +210,7 @@ async function draw(root, context, about, { plain = false, restart }) {
   watch.observe(area);
   resize();
   await colours.by("cluster");
+  api.get(api.of(store.name, "map", "labels"), { signal }).then(({ kinds }) => bar.offer(kinds)).catch(context.notices.problem);
   context.actions.home(over);
 
   return () => {

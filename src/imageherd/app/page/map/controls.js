@@ -1,11 +1,10 @@
 // The row of buttons above the map, and the sentences below it that say which keys do what.
 import { count, make } from "../dom.js";
 
-export function controls({ labels, colours, zoom, all, lasso, selectMarked }) {
+export function controls({ colours, zoom, all, lasso, selectMarked }) {
   const button = (label, onclick, more = {}) => make("button", { type: "button", class: "plain", onclick, ...more }, label);
   const by = make("select", { id: "map-by" },
-    make("option", { value: "cluster" }, "cluster"), make("option", { value: "confidence" }, "how sure its place is"),
-    ...labels.map((name) => make("option", { value: `=${name}` }, name)));
+    make("option", { value: "cluster" }, "cluster"), make("option", { value: "confidence" }, "how sure its place is"));
   by.addEventListener("change", () => colours.by(by.value));
   const lassoButton = button("Lasso", () => {
     const wanted = lassoButton.getAttribute("aria-pressed") !== "true";
@@ -26,5 +25,6 @@ export function controls({ labels, colours, zoom, all, lasso, selectMarked }) {
   const help = make("p", { class: "map-help", id: "map-help" },
     "Drag to move, scroll or pinch to zoom, click an image to select it, double-click to open its cluster; hold Shift and drag to draw around many. ",
     "By keyboard: arrows move, + and − zoom, 0 shows all, x selects the image at the cross, b opens a box around it that Shift and arrows resize and Enter selects.");
-  return { element, help };
+  const offer = (labels) => by.append(...labels.map((name) => make("option", { value: `=${name}` }, name)));
+  return { element, help, offer };
 }
