@@ -3,7 +3,7 @@
 //   const actions = createActions({store, select, notices, go, to})
 //   await actions.moveTo(rows), .newCluster(rows), .nowhere(rows), .rename(uid), .merge(uids), .split(uid)
 //   await actions.undo(), .redo()          each gives the server's answer, or null: given up or failed
-//   actions.moreLike(row)                  goes to the search for what resembles it
+//   actions.moreLike(rows)                 goes to the search for what resembles them
 //   await actions.send(body)               any edit; says what was done, shows conflicts and failures
 //   actions.offer(label, buttons)          puts other buttons into the bar at the foot; offer(null) ends it
 //   actions.home(element)                  where the focus goes when the bar leaves
@@ -13,6 +13,8 @@
 import { ApiError, newKey } from "./api.js";
 import { byId, isTyping, make, nameOf, plural } from "./dom.js";
 import { askMerge, askName, askSplit, chooseCluster, showConflict } from "./dialogs.js";
+
+const MOST_LIKE = 100;
 
 export function createActions({ store, select, notices, go, to }) {
   const bar = byId("actions");
@@ -65,7 +67,11 @@ export function createActions({ store, select, notices, go, to }) {
     async nowhere(rows) {
       return moved(rows, await actions.send({ kind: "outlier", rows }));
     },
-    moreLike: (row) => go(to("search", { row })),
+    // Of very many a fair share says the same, and fits into an address.
+    moreLike(rows) {
+      const step = Math.ceil(rows.length / MOST_LIKE);
+      go(to("search", { row: rows.filter((_, i) => i % step === 0).join(",") }));
+    },
 
     async rename(uid) {
       const name = await askName({ title: `Rename ${nameOf(store.cluster(uid))}`, label: "Name", value: store.cluster(uid).name, action: "Rename", suggestFor: { store, uid } });
@@ -103,14 +109,14 @@ export function createActions({ store, select, notices, go, to }) {
     { key: "m", label: "Move to …", run: () => actions.moveTo(select.rows()) },
     { key: "n", label: "New cluster", run: () => actions.newCluster(select.rows()) },
     { key: "o", label: "Fits nowhere", run: () => actions.nowhere(select.rows()) },
-    { key: "s", label: "More like this", run: () => actions.moreLike(select.rows()[0]), single: true },
+    { key: "s", label: "More like this", run: () => actions.moreLike(select.rows()) },
     { key: "Escape", label: "Clear", run: () => { select.clear(); goHome(); }, quiet: true },
   ];
 
   function current() {
     if (offered) return offered;
     if (!select.size) return null;
-    return { label: `${store.things(select.size)} selected`, buttons: onRows.filter(({ single }) => !single || select.size === 1) };
+    return { label: `${store.things(select.size)} selected`, buttons: onRows };
   }
 
   function show() {
