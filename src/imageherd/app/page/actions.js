@@ -121,7 +121,7 @@ export function createActions({ store, select, notices, go, to }) {
 
   function show() {
     const now = current();
-    if (!now) goHome();
+    if (!now && !bar.hidden) goHome();
     bar.hidden = !now;
     document.body.classList.toggle("has-actions", Boolean(now));
     if (!now) return;

@@ -153,7 +153,7 @@ export function imageTiles({ context, label, n = 0, page, remark = () => null })
       const old = pages;
       pages = new Map();
       at = Math.min(at, Math.max(0, length - 1));
-      element.setAttribute("aria-setsize", length);
+      element.dataset.n = length;
       // What is on the screen is asked for first, so that the change is seen without an empty moment.
       const shown = [...element.children].map((option) => Number(option.dataset.i));
       const [first, last] = shown.length ? [Math.min(...shown), Math.max(...shown)] : [0, PAGE - 1];
