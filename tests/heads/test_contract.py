@@ -9,7 +9,8 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
 from imageherd.heads import HEADS, load_head
-from imageherd.heads.base import CollapseWarning, unit_blocks
+from imageherd.heads.base import CollapseWarning
+from imageherd.heads.scaling import unit_blocks
 from imageherd.neighbors import knn_graph
 
 # Enough training to tell three blobs apart, no more.

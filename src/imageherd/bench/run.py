@@ -70,7 +70,7 @@ def make_graphs(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_graph(part: Loaded, job: dict[str, Any], which: str) -> NeighborGraph:
-    from imageherd.heads.base import unit_blocks
+    from imageherd.heads.scaling import unit_blocks
     from imageherd.neighbors import knn_graph
 
     rows = part.X if part.blocks is None else unit_blocks(part.X, part.blocks)

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from imageherd.device import on_device, resolve_device
+from imageherd.heads.constraints import Constraints
 from imageherd.heads.loop import Callback, Run
 from imageherd.heads.saving import load_saved, plain, save_head
 from imageherd.heads.scaling import (
@@ -31,15 +32,14 @@ from imageherd.heads.scaling import (
     Features,
     apply_scaler,
     block_sizes,
+    check_finite,
     fit_blocks,
     padded_block,
+    unit_blocks,
 )
 
 if TYPE_CHECKING:
     from imageherd.neighbors import NeighborGraph
-
-# How many rows that are not finite an error names.
-_ROWS_NAMED = 5
 
 
 class CollapseWarning(UserWarning):
@@ -63,7 +63,9 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     - ``transform(X)``: what its paper searches with.
     - ``_saved``: names of learned attributes (JSON values) to keep in config.json.
     - ``against_collapse``: what to change when it uses fewer clusters than asked for.
+    - ``keeps_dtypes``: kinds of X that `transform` gives back as they are, for scikit-learn.
     - ``starts_warm``: True if _fit begins with the weights of ``run.start`` where it is given.
+    - ``takes_constraints``: True if _fit adds the loss of ``run.constraints`` where there are some.
     - ``uses_views``: True if it trains on augmented views, in ``run.views`` (n, V, d') scaled.
     - ``counts_itself``: True if it has no parameter `n_clusters` and sets `n_clusters_` in _fit.
     - ``_training_labels(X, device)``: only if `labels_` are not what `predict` says.
@@ -88,7 +90,9 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_")
     against_collapse: ClassVar[str] = "lower n_clusters"
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ("float64",)
     starts_warm: ClassVar[bool] = False
+    takes_constraints: ClassVar[bool] = False
     uses_views: ClassVar[bool] = False
     counts_itself: ClassVar[bool] = False
 
@@ -100,6 +104,11 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     device: str
     network_: Any
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = list(self.keeps_dtypes)
+        return tags
+
     def fit(
         self,
         X: ArrayLike,
@@ -110,6 +119,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         callback: Callback | None = None,
         checkpoint: str | Path | None = None,
         start: Head | None = None,
+        constraints: Constraints | None = None,
     ) -> Self:
         """Learn the clusters of X.
 
@@ -137,6 +147,9 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             The same method with as many clusters, fitted to features of the same kind: its scaling
             is kept and training begins with its weights. Where all are trained from the best of
             several (TEMI), one of them begins so.
+        constraints : Constraints, optional
+            What is known of some rows, for a method that takes it (TSP, TEMI, LSD-C). A label names
+            a column of `start`, which has to be given.
 
         Raises
         ------
@@ -171,6 +184,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         run = Run(seed, device, callback, path, start=start and start.network_)
         if views is not None:
             run.views = on_device(self._views(views, X, scratch), device)
+        if constraints is not None:
+            run.constraints = self._constraints(constraints, start, len(X))
         if path is not None:
             run.identity = self._identity(Z, run)
         self.n_clusters_ = int(wanted)
@@ -254,6 +269,15 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
                 f"start={start!r} of {its[0]} clusters and {its[1]} features is nothing "
                 f"{type(self).__name__} of {mine[0]} and {mine[1]} can start from."
             )
+
+    def _constraints(self, given: Constraints, start: Head | None, n: int) -> Constraints:
+        if not self.takes_constraints or start is None:
+            raise ValueError(
+                f"constraints are for TSP, TEMI and LSDC, going on from a start; this is "
+                f"{type(self).__name__}{'' if start else ' without one'}."
+            )
+        given.check(n, self._wanted())
+        return given
 
     def _wanted(self) -> int:
         return 1 if self.counts_itself else self.n_clusters
@@ -347,6 +371,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             data.update(run.views[rows].cpu().numpy().tobytes())
         for value in () if run.start is None else run.start.state_dict().values():
             data.update(value.numpy().tobytes())
+        if run.constraints is not None:
+            data.update(run.constraints.digest().encode())
         return {
             "class": type(self).__name__,
             "params": {
@@ -358,33 +384,6 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             "shape": list(Z.shape),
             "data": data.hexdigest(),
         }
-
-
-def unit_blocks(X: Features, blocks: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return X (n, d) with each block's rows of length 1: cosines are then means over blocks."""
-    out = np.empty(X.shape, dtype=np.float32)
-    for end, size in zip(np.cumsum(blocks), blocks, strict=True):
-        columns = slice(end - size, end)
-        for start in range(0, len(X), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            part = np.asarray(X[rows, columns], dtype=np.float64)
-            length = np.linalg.norm(part, axis=1, keepdims=True)
-            out[rows, columns] = part / np.maximum(length, np.finfo(np.float64).tiny)
-    return out
-
-
-def check_finite(X: Features, name: str) -> None:
-    """Raise ValueError naming the rows of X (n, d) with NaN or infinity, looking block by block."""
-    bad: list[int] = []
-    for start in range(0, len(X), BLOCK_ROWS):
-        finite = np.isfinite(X[start : start + BLOCK_ROWS]).all(axis=1)
-        bad += (start + np.flatnonzero(~finite)).tolist()
-    if bad:
-        shown = ", ".join(map(str, bad[:_ROWS_NAMED])) + (", …" if len(bad) > _ROWS_NAMED else "")
-        raise ValueError(
-            f"{name} contains NaN or infinity in {len(bad)} of {len(X)} rows ({shown}); "
-            "leave these rows out."
-        )
 
 
 def check_choice(value: object, name: str, allowed: tuple[str, ...]) -> None:

@@ -171,6 +171,7 @@ class CPP(Head):
         "n_features_out_",
         "n_landmarks_",
     )
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     against_collapse: ClassVar[str] = "lower n_clusters or landmark_gamma"
 
     def __init__(
@@ -223,11 +224,6 @@ class CPP(Head):
         self.n_landmarks = n_landmarks
         self.random_state = random_state
         self.device = device
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return Z of each row of X (n, d): ndarray (n, dz) of float32, unit rows."""

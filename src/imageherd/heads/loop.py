@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from imageherd.errors import ImageherdError
 from imageherd.files import write_atomically
+from imageherd.heads.constraints import Constraints
 from imageherd.progress import progress
 
 CHECKPOINT_FORMAT = 1
@@ -60,6 +61,8 @@ class Run:
         Scaled features of augmented views of every row.
     start : nn.Module, optional
         A network of the same method, trained before, that training goes on from.
+    constraints : Constraints, optional
+        What is known of some of the rows.
     """
 
     seed: int
@@ -69,6 +72,7 @@ class Run:
     identity: dict[str, Any] = field(default_factory=dict)
     views: Tensor | None = None
     start: nn.Module | None = None
+    constraints: Constraints | None = None
 
 
 def plan(n: int, *, batch_size: int, epochs: int, min_steps: int = 0) -> Plan:
@@ -83,9 +87,20 @@ def plan(n: int, *, batch_size: int, epochs: int, min_steps: int = 0) -> Plan:
     return Plan(n, batch_size, steps, max(epochs, math.ceil(min_steps / steps)))
 
 
-def warm_up(epochs: float) -> Schedule:
-    """Learning rate that rises linearly from 0 over the first `epochs`, then stays."""
-    return lambda epoch: min(1.0, epoch / epochs) if epochs > 0 else 1.0
+def warm_up(epochs: float, end: float | None = None) -> Schedule:
+    """Learning rate that rises linearly from 0 over the first `epochs`, then stays.
+
+    With `end`, the last epoch, it falls from there to 0 as half a cosine does.
+    """
+
+    def factor(epoch: float) -> float:
+        rise = min(1.0, epoch / epochs) if epochs > 0 else 1.0
+        if end is None:
+            return rise
+        done = max(0.0, epoch - epochs) / max(end - epochs, 1e-9)
+        return rise * (1 + math.cos(math.pi * done)) / 2
+
+    return factor
 
 
 def generator(seed: int, stream: int = 0, device: torch.device | str = "cpu") -> torch.Generator:

@@ -186,8 +186,10 @@ class LSDC(Head):
     """
 
     uses_views: ClassVar[bool] = True
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     against_collapse: ClassVar[str] = "raise balance, or lower n_clusters or k"
     starts_warm: ClassVar[bool] = True
+    takes_constraints: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -256,11 +258,6 @@ class LSDC(Head):
         self.random_state = random_state
         self.device = device
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the trunk's output: ndarray (n, hidden[-1]) of float32."""
         X, _ = self._ready(X)
@@ -327,6 +324,10 @@ class LSDC(Head):
             omega = ramp_up(epoch * stretch, ramp_epochs, weight)
             loss = clustering_loss(p[0], p[1], A, self.balance)
             loss = loss + omega * consistency_loss(p[-2], p[-1])
+            if run.constraints is not None:
+                known = run.constraints.draw(draws, run.device)
+                asked = torch.cat([Z[known.rows], second_view(known.labelled)])
+                loss = loss + known.losses(network(asked).log_softmax(1)[None])[0]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

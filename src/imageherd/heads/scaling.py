@@ -25,6 +25,9 @@ SCALINGS: tuple[str, ...] = get_args(Scaling)
 # for a row depends neither on how many rows come with it nor on the caller's batches.
 BLOCK_ROWS = 1024
 
+# How many rows that are not finite an error names.
+_ROWS_NAMED = 5
+
 
 class Scaler(nn.Module):
     """A fitted scaling ``z = components (x - shift) * scale``, or unit rows for "l2".
@@ -192,12 +195,39 @@ def apply_scaler(scaler: Scaler | BlockScaler, X: Features, scratch: Path | None
     return out
 
 
+def unit_blocks(X: Features, blocks: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return X (n, d) with each block's rows of length 1: cosines are then means over blocks."""
+    out = np.empty(X.shape, dtype=np.float32)
+    for end, size in zip(np.cumsum(blocks), blocks, strict=True):
+        columns = slice(end - size, end)
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            part = np.asarray(X[rows, columns], dtype=np.float64)
+            length = np.linalg.norm(part, axis=1, keepdims=True)
+            out[rows, columns] = part / np.maximum(length, np.finfo(np.float64).tiny)
+    return out
+
+
 def padded_block(X: Features, start: int) -> Tensor:
     """Return rows start to start + BLOCK_ROWS of X as a float32 copy, missing rows as zeros."""
     block = torch.zeros((BLOCK_ROWS, X.shape[1]))
     rows = X[start : start + BLOCK_ROWS]
     block.numpy()[: len(rows)] = rows
     return block
+
+
+def check_finite(X: Features, name: str) -> None:
+    """Raise ValueError naming the rows of X (n, d) with NaN or infinity, looking block by block."""
+    bad: list[int] = []
+    for start in range(0, len(X), BLOCK_ROWS):
+        finite = np.isfinite(X[start : start + BLOCK_ROWS]).all(axis=1)
+        bad += (start + np.flatnonzero(~finite)).tolist()
+    if bad:
+        shown = ", ".join(map(str, bad[:_ROWS_NAMED])) + (", …" if len(bad) > _ROWS_NAMED else "")
+        raise ValueError(
+            f"{name} contains NaN or infinity in {len(bad)} of {len(X)} rows ({shown}); "
+            "leave these rows out."
+        )
 
 
 def _sum_blocks(X: Features, term: Callable[[NDArray[np.float64]], Any]) -> NDArray[np.float64]:

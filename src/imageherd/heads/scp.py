@@ -241,6 +241,7 @@ class SCP(Head):
     and four numbers for each of the network's ``1024 d + 1.7 million`` parameters.
     """
 
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
     starts_warm: ClassVar[bool] = True
     uses_views: ClassVar[bool] = True
@@ -279,11 +280,6 @@ class SCP(Head):
         self.min_steps = min_steps
         self.random_state = random_state
         self.device = device
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the logits with unit rows: ndarray (n, n_clusters) of float32."""

@@ -7,9 +7,8 @@ numbers are the paper's; where it is silent, the authors' program ("released") i
 from __future__ import annotations
 
 import copy
-import math
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from imageherd.heads.base import Head, check_choice
-from imageherd.heads.loop import Plan, Run, Schedule, generator, plan, train, warm_up
+from imageherd.heads.constraints import Constraints
+from imageherd.heads.loop import Plan, Run, generator, plan, train, warm_up
 from imageherd.heads.networks import HeadStack, heads_per_chunk
 from imageherd.heads.scaling import BLOCK_ROWS, padded_block
 from imageherd.heads.temi_losses import pair_weights, pmi_losses, scan_losses, update_prior
@@ -149,8 +149,10 @@ class TEMI(Head):
     """
 
     _saved: ClassVar[tuple[str, ...]] = (*Head._saved, "best_head_", "head_losses_")
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     against_collapse: ClassVar[str] = "raise balance, lower beta or lower n_clusters"
     starts_warm: ClassVar[bool] = True
+    takes_constraints: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -207,11 +209,6 @@ class TEMI(Head):
         self.random_state = random_state
         self.device = device
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the bottleneck of the best teacher: ndarray (n, 256) of float32, unit rows."""
         X, device = self._ready(X)
@@ -235,13 +232,14 @@ class TEMI(Head):
             run,
             state=ensemble.state(),
             optimizer=ensemble.optimizer,
-            schedule=_schedule(self.lr_decay, warmup, length.epochs),
+            schedule=warm_up(warmup, length.epochs if self.lr_decay == "cosine" else None),
             report=ensemble.usage.report,
             description="Training TEMI",
         )
         self.n_iter_ = len(self.history_)
         self.head_losses_ = (ensemble.losses / length.steps).tolist()
-        self.best_head_ = int(np.argmin(self.head_losses_))
+        # Labels are about the columns of the head that began warm, the first.
+        self.best_head_ = 0 if run.constraints else int(np.argmin(self.head_losses_))
         return BestHead(ensemble.teacher(self.best_head_), self.temperature)
 
     def _network(self, d: int, facts: dict[str, Any]) -> nn.Module:
@@ -251,10 +249,9 @@ class TEMI(Head):
         super()._check_params()
         check_choice(self.objective, "objective", get_args(Objective))
         check_choice(self.lr_decay, "lr_decay", get_args(Decay))
-        for name in ("n_heads", "epochs", "batch_size"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
-        for name in ("min_steps", "freeze_epochs"):
-            check_scalar(getattr(self, name), name, Integral, min_val=0)
+        least = {"n_heads": 1, "epochs": 1, "batch_size": 1, "min_steps": 0, "freeze_epochs": 0}
+        for name, min_val in least.items():
+            check_scalar(getattr(self, name), name, Integral, min_val=min_val)
         for name in ("balance", "alpha", "warmup_epochs", "weight_decay"):
             check_scalar(getattr(self, name), name, Real, min_val=0)
         for name in ("lr", "temperature"):
@@ -281,6 +278,7 @@ class Ensemble:
     ) -> None:
         self.settings = settings
         self.Z, self.neighbors, self.device = Z, neighbors, run.device
+        self.constraints = run.constraints
         H, K = settings.n_heads, settings.n_clusters
         size = settings.heads_per_chunk
         if size == "auto":
@@ -329,8 +327,7 @@ class Ensemble:
         if epoch != self.epoch:
             self.epoch = epoch
             self.losses.zero_()
-        choice = torch.randint(self.neighbors.shape[1], (len(rows),), generator=self.draws)
-        pairs = torch.cat([rows, self.neighbors[rows, choice.to(self.device)]])
+        pairs = torch.cat([rows, self._partners(rows)])
         # A point that is in the batch more than once goes through the networks once.
         distinct, place = torch.unique(pairs, return_inverse=True)
         x = self.Z[distinct]
@@ -340,8 +337,10 @@ class Ensemble:
             log_qt = kept[i] if kept else self._log_q(self.teachers[i], x, place)
             log_qs = self._log_q(student, x, place)
             chunk_losses = self._losses(log_qs, log_qt, self.chunks[i], weight)
-            loss = chunk_losses.sum() / self.settings.n_heads
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = chunk_losses.sum()
+            if i == 0 and self.constraints is not None:
+                loss = loss + self._known_loss(self.constraints, student)
+            (loss / self.settings.n_heads).backward()  # type: ignore[no-untyped-call]
             losses.append(chunk_losses.detach())
         if epoch < self.settings.freeze_epochs:
             for student in self.students:
@@ -352,6 +351,16 @@ class Ensemble:
         total = torch.cat(losses)
         self.losses += total
         return total
+
+    def _partners(self, rows: Tensor) -> Tensor:
+        choice = torch.randint(self.neighbors.shape[1], rows.shape, generator=self.draws)
+        return self.neighbors[rows, choice.to(self.device)]
+
+    def _known_loss(self, constraints: Constraints, student: nn.Module) -> Tensor:
+        known = constraints.draw(self.draws, self.device)
+        asked = torch.cat([known.rows, self._partners(known.labelled)])
+        log_q = self._log_q(student, self.Z[asked], torch.arange(len(asked)))
+        return known.losses(log_q[:1])[0]
 
     @torch.no_grad()
     def _teach(self, x: Tensor, place: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -386,15 +395,5 @@ class Ensemble:
 
     def teacher(self, i: int) -> HeadStack:
         """Return a copy of teacher i."""
-        stack = self.teachers[i // (size := self.chunks[0].stop)]
-        assert isinstance(stack, HeadStack)
+        stack = cast(HeadStack, self.teachers[i // (size := self.chunks[0].stop)])
         return stack.head(i % size)
-
-
-def _schedule(decay: str, warmup: float, epochs: int) -> Schedule:
-    def factor(epoch: float) -> float:
-        done = max(0.0, epoch - warmup) / max(epochs - warmup, 1e-9)
-        fall = (1 + math.cos(math.pi * done)) / 2 if decay == "cosine" else 1.0
-        return warm_up(warmup)(epoch) * fall
-
-    return factor

@@ -202,6 +202,7 @@ class TSP(Head):
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "agreement_")
     against_collapse: ClassVar[str] = "raise balance or lower n_clusters"
     starts_warm: ClassVar[bool] = True
+    takes_constraints: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -267,15 +268,21 @@ class TSP(Head):
         pairs = generator(run.seed, stream=1)
         usage = Usage(self.n_clusters, Z.device, self.n_heads)
 
-        def step(rows: Tensor, epoch: int) -> Tensor:
+        def partners(rows: Tensor) -> Tensor:
             draw = torch.rand((len(rows), 1), generator=pairs).to(Z.device)
             mine = chances[rows]
             drawn = torch.searchsorted(mine, draw * mine[:, -1:], right=True)
             drawn = drawn.clamp_max(ids.shape[1] - 1)
-            partners = ids[rows].gather(1, drawn).squeeze(1)
-            log_p = network.each(Z[torch.cat([rows, partners])])
+            return ids[rows].gather(1, drawn).squeeze(1)
+
+        def step(rows: Tensor, epoch: int) -> Tensor:
+            log_p = network.each(Z[torch.cat([rows, partners(rows)])])
             log_pi, log_pj = log_p.chunk(2, dim=1)
             losses = loss(log_pi, log_pj, self.balance)
+            if run.constraints is not None:
+                known = run.constraints.draw(pairs, Z.device)
+                asked = torch.cat([known.rows, partners(known.labelled)])
+                losses = losses + known.losses(network.each(Z[asked]))
             optimizer.zero_grad(set_to_none=True)
             usage.add(log_pi.detach().exp())
             losses.sum().backward()  # type: ignore[no-untyped-call]
