@@ -3,26 +3,12 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from app_herds import TOKEN, draw_pictures
 from starlette.testclient import TestClient
 
 from imageherd.app.server import create_app
 from imageherd.herd import Herd
-
-TOKEN = "a-token-for-tests"
-COLOURS = ((220, 30, 30), (30, 200, 40), (40, 60, 220), (230, 210, 40))
-
-
-def draw_pictures(folder: Path, n: int = 24) -> None:
-    """JPEGs of 64 x 48 pixels in four colours that take turns, in two folders."""
-    random = np.random.default_rng(0)
-    for i in range(n):
-        pixels = np.array(COLOURS[i % 4]) + random.normal(0, 12, (48, 64, 3))
-        path = folder / ("left" if i % 2 else "right") / f"{i:03d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +28,17 @@ def herd(template, tmp_path) -> Herd:
 
 
 @pytest.fixture
-def client(herd) -> TestClient:
-    """Asks the application with the token; its errors are raised here."""
-    app = create_app(herd.path, TOKEN, author="Ann")
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    return TestClient(app, base_url="http://127.0.0.1", headers=headers)
+def client_of():
+    """Return what asks the application of a herd, with the token; its errors are raised here."""
+
+    def made(herd: Herd) -> TestClient:
+        app = create_app(herd.path, TOKEN, author="Ann")
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return TestClient(app, base_url="http://127.0.0.1", headers=headers)
+
+    return made
+
+
+@pytest.fixture
+def client(herd, client_of) -> TestClient:
+    return client_of(herd)

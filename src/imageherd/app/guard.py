@@ -88,11 +88,10 @@ class Guard:
             return _problem(401, "Open the link that imageherd printed: it holds the token.")
         if scope["method"] not in ("GET", "HEAD") and not _own_site(headers, host):
             return _problem(403, "Another site asked for this in your name; it was not done.")
-        try:
-            length = int(headers.get("content-length", "0"))
-        except ValueError:
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
             return _problem(400, "The Content-Length of the request is no number.")
-        return _problem(413, _TOO_LARGE) if length > MAX_BODY else None
+        return _problem(413, _TOO_LARGE) if int(length) > MAX_BODY else None
 
     def _goes_by(self, name: str) -> bool:
         # Any name can be made to point here; an address in digits cannot.

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,15 @@ def _listening(host: str, port: int | None) -> socket.socket:
 
 
 def _told(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    said = error.detail
+    if said == HTTPStatus(error.status_code).phrase:
+        # Not one of ours.
+        where = request.url.path
+        said = {
+            404: f"There is nothing at {where}.",
+            405: f"{where} does not take {request.method}.",
+        }.get(error.status_code, f"{said}.")
+    return JSONResponse({"detail": said}, error.status_code, error.headers)
 
 
 def _invalid(request: Request, error: Any) -> JSONResponse:

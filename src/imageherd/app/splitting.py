@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from imageherd.app import models
 from imageherd.app.opened import Opened
 from imageherd.app.suggesting import SAMPLE as VOTERS
-from imageherd.app.suggesting import evenly, names_of_parts
+from imageherd.app.suggesting import names_of_parts, some_of
 from imageherd.app.view import View
 from imageherd.baselines.kmeans import SphericalKMeans
 from imageherd.clustering import BLOCK
@@ -26,7 +26,7 @@ def split(here: Opened, view: View, uid: int, n: int | str) -> tuple[str, list[m
     """Propose how to split a cluster; the same images always give the same parts.
 
     Spherical k-means (the best of 3 k-means++ starts, seed 0) on the features that the clustering
-    was made on; of more than 20,000 images on as many, evenly spaced, and the others go to the
+    was made on; of more than 20,000 images on as many, drawn at random, and the others go to the
     nearest centre. With "auto" `imageherd.counting.count_clusters` counts the parts, by its default
     rule on 2,000 of the images: 2 to 20 of them. Images that are gone, which have no features any
     more, go with the largest part. O(m d n) for m images, whose features are read once, in blocks.
@@ -61,7 +61,10 @@ def split(here: Opened, view: View, uid: int, n: int | str) -> tuple[str, list[m
     known = rows[there]
     if len(known) < 2:
         raise HTTPException(400, f"Cluster “{name}” has too few images to be split.")
-    sample = data.store.read(known[evenly(np.arange(len(known)), SAMPLE)])
+    sample = data.store.read(known[some_of(np.arange(len(known)), SAMPLE)])
+    n_different = len({row.tobytes() for row in sample})
+    if n_different < 2:
+        raise HTTPException(400, f"The images of cluster “{name}” do not differ.")
     how = "as many as were asked for"
     if n == "auto":
         counted = count_clusters(sample, k_max=min(MOST_PARTS, len(sample)))
@@ -70,16 +73,14 @@ def split(here: Opened, view: View, uid: int, n: int | str) -> tuple[str, list[m
         raise HTTPException(
             400, f"Cluster “{name}” has {len(known)} images: they cannot be {n} parts."
         )
-    labels, distance = _nearest(data, known, sample, int(n))
+    labels, distance = _nearest(data, known, sample, min(int(n), n_different))
     sizes = np.bincount(labels)
     order = np.argsort(-sizes, kind="stable")
     order = order[sizes[order] > 0]
-    if len(order) < 2:
-        raise HTTPException(400, f"The images of cluster “{name}” do not differ.")
     place = np.zeros(len(sizes), np.int64)
     place[order] = np.arange(len(order))
     labels = place[labels]
-    voters = evenly(np.arange(len(known)), VOTERS)
+    voters = some_of(np.arange(len(known)), VOTERS)
     named = names_of_parts(here, data, known[voters], labels[voters].astype(np.int32))
     inside = np.lexsort((known, distance.round(6), labels))
     parts = []

@@ -25,7 +25,7 @@ def names_for(here: Opened, view: View, uid: int) -> list[str]:
     telling of texts. Then what was voted for the clusters, as trained, that its images come from,
     and what these are called. Of a large cluster 5,000 images vote: takes part of a second.
     """
-    at = evenly(view.members(uid, "row"), SAMPLE)
+    at = some_of(view.members(uid, "row"), SAMPLE)
     data = here.features(view.clustering.config["features"])
     votes = _words(here, view, uid, at, data) if naming_of(data) else _classes(here, view, at, data)
     known = dict.fromkeys([*votes, *_origins(view, at)])
@@ -50,11 +50,12 @@ def names_of_parts(
     return {label: found.name for label, found in named.items()}
 
 
-def evenly(members: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most so many of the members, evenly spaced."""
+def some_of(members: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most so many of the members, drawn at random, always the same, in their order."""
     if len(members) <= most:
         return members
-    return members[np.linspace(0, len(members) - 1, most).astype(np.int64)]
+    drawn = np.random.default_rng(0).choice(len(members), most, replace=False)
+    return members[np.sort(drawn)]
 
 
 def _classes(here: Opened, view: View, at: NDArray[np.int64], data: Features) -> list[str]:
@@ -73,7 +74,7 @@ def _classes(here: Opened, view: View, at: NDArray[np.int64], data: Features) ->
 
 def _words(here: Opened, view: View, uid: int, at: NDArray[np.int64], data: Features) -> list[str]:
     """Return the words that tell the cluster's texts from those of the others, first together."""
-    others = evenly(np.flatnonzero(~np.isin(view.clustering.uids, (uid, NOWHERE))), SAMPLE)
+    others = some_of(np.flatnonzero(~np.isin(view.clustering.uids, (uid, NOWHERE))), SAMPLE)
     at = np.sort(np.concatenate([at, others]))
     at = at[np.isin(view.clustering.rows[at], data.rows)]
     uids = view.clustering.uids[at]

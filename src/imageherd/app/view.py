@@ -112,7 +112,7 @@ class View:
         worst, kind = doubts.max(0).round(6), doubts.argmax(0).astype(np.int8)
         if found.by_hand is not None:
             # A person has looked at them.
-            worst[found.by_hand] = 0
+            worst[found.by_hand] = -1
         return worst.astype(np.float32), doubts.sum(0).astype(np.float32), kind
 
     def reason(self, at: int) -> str | None:
