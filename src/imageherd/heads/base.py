@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from imageherd.device import on_device, resolve_device
 from imageherd.heads.constraints import Constraints
 from imageherd.heads.loop import Callback, Run
+from imageherd.heads.processes import check_sharing, fit_shared
 from imageherd.heads.saving import load_saved, plain, save_head
 from imageherd.heads.scaling import (
     BLOCK_ROWS,
@@ -66,6 +67,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     - ``keeps_dtypes``: kinds of X that `transform` gives back as they are, for scikit-learn.
     - ``starts_warm``: True if _fit begins with the weights of ``run.start`` where it is given.
     - ``takes_constraints``: True if _fit adds the loss of ``run.constraints`` where there are some.
+    - ``shares_batches``: True if _fit takes its part of each batch by ``run.ranks``.
     - ``uses_views``: True if it trains on augmented views, in ``run.views`` (n, V, d') scaled.
     - ``counts_itself``: True if it has no parameter `n_clusters` and sets `n_clusters_` in _fit.
     - ``_training_labels(X, device)``: only if `labels_` are not what `predict` says.
@@ -93,6 +95,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     keeps_dtypes: ClassVar[tuple[str, ...]] = ("float64",)
     starts_warm: ClassVar[bool] = False
     takes_constraints: ClassVar[bool] = False
+    shares_batches: ClassVar[bool] = False
     uses_views: ClassVar[bool] = False
     counts_itself: ClassVar[bool] = False
 
@@ -120,6 +123,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         checkpoint: str | Path | None = None,
         start: Head | None = None,
         constraints: Constraints | None = None,
+        devices: int = 1,
     ) -> Self:
         """Learn the clusters of X.
 
@@ -150,6 +154,9 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         constraints : Constraints, optional
             What is known of some rows, for a method that takes it (TSP, TEMI, LSD-C). A label names
             a column of `start`, which has to be given.
+        devices : int, default=1
+            GPUs, or on a CPU processes, that share every batch (TEMI, CPP): up to rounding they
+            learn what one does with it. See `imageherd.heads.processes.fit_shared`.
 
         Raises
         ------
@@ -169,6 +176,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         if len(X) < wanted:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={wanted}.")
         device = resolve_device(self.device)
+        here = torch.device("cpu") if check_sharing(self, device, devices) else device
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         graph = self._neighbors(X, neighbors, device) if views is None else None
         if start is None:
@@ -180,7 +188,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
             self.scaler_ = copy.deepcopy(start.scaler_)
         path = None if checkpoint is None else Path(checkpoint)
         scratch = None if path is None else path.parent
-        Z = on_device(apply_scaler(self.scaler_, X, scratch), device)
+        Z = on_device(apply_scaler(self.scaler_, X, scratch), here)
         run = Run(seed, device, callback, path, start=start and start.network_)
         if views is not None:
             run.views = on_device(self._views(views, X, scratch), device)
@@ -189,7 +197,7 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
         if path is not None:
             run.identity = self._identity(Z, run)
         self.n_clusters_ = int(wanted)
-        network = self._fit(Z, graph, run)
+        network = fit_shared(self, Z, graph, run, devices)
         self.network_ = network.cpu().eval().requires_grad_(False)
         del Z
         self.labels_ = self._training_labels(X, device)
@@ -244,14 +252,8 @@ class Head(TransformerMixin, ClusterMixin, BaseEstimator, ABC):  # type: ignore[
     def _check_params(self) -> None:
         check_scalar(self._wanted(), "n_clusters", Integral, min_val=1)
         check_choice(self.scaling, "scaling", SCALINGS)
-        check_scalar(
-            self.pca_variance,
-            "pca_variance",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="right",
-        )
+        share = {"min_val": 0, "max_val": 1, "include_boundaries": "right"}
+        check_scalar(self.pca_variance, "pca_variance", Real, **share)
         if self.blocks is not None:
             if not isinstance(self.blocks, tuple | list):
                 raise ValueError(f"blocks={self.blocks!r} must hold the columns of each space.")

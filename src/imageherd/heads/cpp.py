@@ -173,6 +173,7 @@ class CPP(Head):
     )
     keeps_dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     against_collapse: ClassVar[str] = "lower n_clusters or landmark_gamma"
+    shares_batches: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from imageherd.heads.coding import coding_rate, compression
 from imageherd.heads.loop import Plan, Run, train
+from imageherd.heads.ranks import share_norms
 from imageherd.heads.scaling import BLOCK_ROWS
 from imageherd.heads.sinkhorn import column_potentials, membership, whole_membership
 from imageherd.heads.spectral import spectral_labels
@@ -142,7 +143,14 @@ def clusters_of_batch(C: Tensor, settings: CPP) -> Tensor:
 def train_network(
     network: CodingNetwork, Z: Tensor, settings: CPP, run: Run
 ) -> list[dict[str, Any]]:
-    """Train on scaled features Z (n, d) and return the history; see `CPP` for the settings."""
+    """Train on scaled features Z (n, d) and return the history; see `CPP` for the settings.
+
+    Several ranks each take their rows through the network, then know Z and C of the whole batch:
+    what is cheap (eqs. 1 and 3) all compute from these, of eq. 2's sum over Π's columns each has
+    its share.
+    """
+    ranks = run.ranks
+    share_norms(network, ranks)
     length, start = batches(settings, len(Z))
     code_layer = list(network.to_codes.parameters())
     others = [*network.trunk.parameters(), *network.to_features.parameters()]
@@ -163,7 +171,7 @@ def train_network(
         if settings.warm_start and epoch == start != epoch_before:
             network.to_codes.load_state_dict(network.to_features.state_dict())
         epoch_before = epoch
-        Zb, C = network.both(Z[rows])
+        Zb, C = (ranks.gather(part) for part in network.both(Z[rows[ranks.rows]]))
         rate = coding_rate(Zb, settings.eps2)
         newest = (Zb if epoch < start else C).detach()
         if epoch < start:
@@ -172,7 +180,7 @@ def train_network(
         else:
             potentials = column_potentials(C.detach(), settings.gamma_, settings.balance)
             Pi = membership(C, C, potentials, settings.gamma_)
-            cost = compression(Zb, Pi, settings.eps2)
+            cost = compression(Zb, Pi[:, ranks.rows], settings.eps2) / ranks.share
             loss = cost - rate + settings.membership_penalty / 2 * Pi.square().sum()
             entropy = -torch.xlogy(Pi, Pi).sum(1).mean()
             sums.add_(torch.stack([rate, cost, entropy]).detach())
@@ -183,7 +191,7 @@ def train_network(
 
     def report() -> dict[str, float]:
         names = ("rate", "compression", "membership_entropy")
-        means = (sums / length.steps).tolist()
+        means = (ranks.mean(sums) / length.steps).tolist()
         sums.zero_()
         usage.add(clusters_of_batch(newest, settings))
         return {**dict(zip(names, means, strict=True)), **usage.report()}

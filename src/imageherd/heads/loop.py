@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from imageherd.errors import ImageherdError
 from imageherd.files import write_atomically
 from imageherd.heads.constraints import Constraints
+from imageherd.heads.ranks import Ranks
 from imageherd.progress import progress
 
 CHECKPOINT_FORMAT = 1
@@ -63,6 +64,8 @@ class Run:
         A network of the same method, trained before, that training goes on from.
     constraints : Constraints, optional
         What is known of some of the rows.
+    ranks : Ranks
+        The processes that share every batch; alone by default.
     """
 
     seed: int
@@ -73,6 +76,7 @@ class Run:
     views: Tensor | None = None
     start: nn.Module | None = None
     constraints: Constraints | None = None
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def plan(n: int, *, batch_size: int, epochs: int, min_steps: int = 0) -> Plan:
@@ -132,10 +136,12 @@ def train(
     step : callable
         ``step(rows, epoch)`` takes one optimiser step on the rows given (int64, on the device)
         and returns the loss without gradient: one number, or one a head. Epochs count from 0.
+        Where several processes share the batch, these are the rows of all; the step takes its own,
+        ``run.ranks.rows`` of them, draws what is random for all, and returns the loss of its own.
     plan : Plan
         How long.
     run : Run
-        Seed, device, callback, checkpoint. The callback gets
+        Seed, device, callback, checkpoint, ranks. The callback gets
         ``{"epoch": from 1, "epochs", "loss", "seconds", **report()}`` after every epoch; when it
         returns True, training ends there as if it had been the last epoch; what it raises goes
         through.
@@ -143,7 +149,7 @@ def train(
         Everything that changes while training; what a checkpoint holds. Tensors are filled in
         place. The optimizer is added by the loop, and so is the generator of the batches.
     optimizer : Optimizer, optional
-        Whose learning rates follow `schedule`.
+        Whose learning rates follow `schedule`; each of its steps takes the gradient of all ranks.
     schedule : callable, optional
         Factor on the learning rate as a function of the time in epochs (fractional, from the
         step about to be taken: the first is ``1 / plan.steps``).
@@ -169,16 +175,21 @@ def train(
     A resumed run ends with the same bytes as one never interrupted, on the same machine. The loss
     is looked at once an epoch, so a GPU is not kept waiting at every step.
     """
-    batches = generator(run.seed, stream=-1)
+    ranks, batches = run.ranks, generator(run.seed, stream=-1)
+    ranks.share_out(plan.batch_size)
     state = {**state, "batches": batches}
     if optimizer is not None:
         state["optimizer"] = optimizer
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        ranks.average_before_steps(optimizer)
     pause = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     history: list[dict[str, Any]] = []
     if run.checkpoint is not None and run.checkpoint.exists():
         history = load_checkpoint(run.checkpoint, state, run.identity)
+    # None may be so quick as to remove the checkpoint before all have read it.
+    ranks.one_says(False, run.device)
+    kept = run.checkpoint if ranks.rank == 0 else None
     written = time.monotonic()
     with progress(description, plan.epochs, "epochs") as advance:
         advance(len(history))
@@ -190,7 +201,7 @@ def train(
                 _set_rates(optimizer, schedule, epoch + (i + 1) / plan.steps)
                 rows = order[i * plan.batch_size : (i + 1) * plan.batch_size]
                 total += step(rows, epoch).mean()
-            loss = total.item() / plan.steps
+            loss = ranks.mean(total).item() / plan.steps
             if not math.isfinite(loss):
                 raise LossNotFiniteError(
                     f"The loss became {loss} in epoch {epoch + 1} of {plan.epochs}; {advice}."
@@ -199,14 +210,19 @@ def train(
             history.append(entry)
             advance(1)
             info = {**entry, "epochs": plan.epochs, "seconds": time.monotonic() - began}
-            if run.callback is not None and run.callback(info) is True:
+            if _enough(run, info):
                 break
-            if run.checkpoint is not None and time.monotonic() - written >= pause:
-                save_checkpoint(run.checkpoint, state, history, run.identity)
+            if kept is not None and time.monotonic() - written >= pause:
+                save_checkpoint(kept, state, history, run.identity)
                 written = time.monotonic()
-    if run.checkpoint is not None:
-        run.checkpoint.unlink(missing_ok=True)
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     return history
+
+
+def _enough(run: Run, info: dict[str, Any]) -> bool:
+    said = run.callback is not None and run.callback(info) is True
+    return run.ranks.one_says(said, run.device)
 
 
 def _set_rates(

@@ -63,9 +63,10 @@ class Ranks:
                 f"A batch of {size} rows cannot be shared by {self.count} devices; give fewer "
                 "devices, or more rows."
             )
+        first, end = (size * rank // self.count for rank in (self.rank, self.rank + 1))
         self.size = size
-        self.rows = slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
-        self.share = (self.rows.stop - self.rows.start) / size
+        self.rows = slice(first, end) if self.count > 1 else slice(None)
+        self.share = (end - first) / size
 
     def mean(self, x: Tensor) -> Tensor:
         """Σr s_r x_r: what is a mean over this rank's rows becomes that over the whole batch."""
@@ -98,8 +99,13 @@ class Ranks:
         return total
 
     def one_says(self, said: bool, device: torch.device) -> bool:
-        """Whether any rank says so."""
-        return bool(self.sum(torch.tensor(float(said), device=device)))
+        """Whether any rank says so; none knows before all have been asked."""
+        return said if self.count == 1 else bool(self.sum(torch.tensor(float(said), device=device)))
+
+    def average_before_steps(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let every step of an optimizer begin with `average_gradients`."""
+        if self.count > 1:
+            optimizer.register_step_pre_hook(lambda *_: self.average_gradients(optimizer))
 
     @torch.no_grad()
     def average_gradients(self, optimizer: torch.optim.Optimizer) -> None:

@@ -153,6 +153,7 @@ class TEMI(Head):
     against_collapse: ClassVar[str] = "raise balance, lower beta or lower n_clusters"
     starts_warm: ClassVar[bool] = True
     takes_constraints: ClassVar[bool] = True
+    shares_batches: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -278,7 +279,7 @@ class Ensemble:
     ) -> None:
         self.settings = settings
         self.Z, self.neighbors, self.device = Z, neighbors, run.device
-        self.constraints = run.constraints
+        self.constraints, self.ranks = run.constraints, run.ranks
         H, K = settings.n_heads, settings.n_clusters
         size = settings.heads_per_chunk
         if size == "auto":
@@ -293,13 +294,12 @@ class Ensemble:
         self.chunks = [slice(i, min(i + size, H)) for i in range(0, H, size)]
         self.prior = torch.full((H, K), 1 / K, device=run.device)
         self.losses = torch.zeros(H, device=run.device)
-        self.usage = Usage(K, run.device, H)
+        self.usage = Usage(K, run.device, H, run.ranks)
         self.keep_teachers = H * 2 * length.batch_size * K * 4 <= _KEPT_BYTES
         self.draws = generator(run.seed, stream=-2)
         self.optimizer = self._optimizer(length.batch_size)
-        m = settings.teacher_momentum
-        if m == "auto":
-            m = min(max(1 - 80 / (length.epochs * length.steps), 0.9), 0.996)
+        auto = min(max(1 - 80 / (length.epochs * length.steps), 0.9), 0.996)
+        m = auto if settings.teacher_momentum == "auto" else settings.teacher_momentum
         self.move_teachers = get_ema_multi_avg_fn(m)  # type: ignore[no-untyped-call]
         self.epoch = -1
 
@@ -327,7 +327,7 @@ class Ensemble:
         if epoch != self.epoch:
             self.epoch = epoch
             self.losses.zero_()
-        pairs = torch.cat([rows, self._partners(rows)])
+        pairs = torch.stack([rows, self._partners(rows)])[:, self.ranks.rows].flatten()
         # A point that is in the batch more than once goes through the networks once.
         distinct, place = torch.unique(pairs, return_inverse=True)
         x = self.Z[distinct]
@@ -348,7 +348,7 @@ class Ensemble:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.move_teachers(list(self.teachers.parameters()), list(self.students.parameters()), 0)
-        total = torch.cat(losses)
+        total = self.ranks.mean(torch.cat(losses))
         self.losses += total
         return total
 
@@ -375,6 +375,7 @@ class Ensemble:
             weight += pair_weights(*q_t.chunk(2, dim=1)).sum(dim=0)
             if self.keep_teachers:
                 kept.append(log_qt)
+        self.prior[:] = self.ranks.mean(self.prior)  # eq. 6 is linear in the batch's mean
         return weight / self.settings.n_heads, kept
 
     def _log_q(self, heads: nn.Module, x: Tensor, place: Tensor) -> Tensor:
@@ -384,7 +385,7 @@ class Ensemble:
     def _losses(self, log_qs: Tensor, log_qt: Tensor, chunk: slice, weight: Tensor) -> Tensor:
         settings = self.settings
         if settings.objective == "scan":
-            return scan_losses(log_qs, log_qt, settings.alpha)
+            return scan_losses(log_qs, log_qt, settings.alpha, self.ranks.mean)
         weights: Tensor | float = 1.0
         if settings.objective == "temi":
             weights = weight

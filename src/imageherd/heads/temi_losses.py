@@ -5,6 +5,8 @@ Source and equation numbers: Adaloglou et al. 2023, see `imageherd.heads.temi`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -85,15 +87,21 @@ def pmi_losses(
     return (weights * both / -2).mean(dim=1)
 
 
-def scan_losses(log_qs: Tensor, log_qt: Tensor, alpha: float = 5.0) -> Tensor:
+def scan_losses(
+    log_qs: Tensor,
+    log_qt: Tensor,
+    alpha: float = 5.0,
+    over_ranks: Callable[[Tensor], Tensor] = lambda mean: mean,
+) -> Tensor:
     """Compute SCAN's loss of each head, ``−log⟨qs, qt⟩ − α·H(mean qs)``, symmetrised, (H,).
 
-    Shapes as in `pmi_losses`. The mean of qs is over the batch, for each view its own.
+    Shapes as in `pmi_losses`. The mean of qs is over the batch, for each view its own; where the
+    rows are part of a batch, `over_ranks` makes their mean that of all (`Ranks.mean`).
     """
     (s, s_other), (t, t_other) = log_qs.chunk(2, dim=1), log_qt.chunk(2, dim=1)
     agreement = torch.logsumexp(s + t_other, dim=2) + torch.logsumexp(s_other + t, dim=2)
-    spread = entropy(s.exp().mean(dim=1)) + entropy(s_other.exp().mean(dim=1))
-    return -agreement.mean(dim=1) / 2 - alpha * spread / 2
+    means = over_ranks(torch.stack([s.exp().mean(dim=1), s_other.exp().mean(dim=1)]))
+    return -agreement.mean(dim=1) / 2 - alpha * entropy(means).sum(dim=0) / 2
 
 
 def entropy(q: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from imageherd.heads.ranks import Ranks
+
 
 class Usage:
     """Sums over an epoch: how even the clusters are, how sure the assignments, how many used.
@@ -17,9 +19,18 @@ class Usage:
         Where the probabilities come from; nothing is waited for before `report`.
     n_heads : int, default=1
         H; each head's clusters are its own, and what is reported is the mean over heads.
+    ranks : Ranks, optional
+        Processes that each count rows of their own; what is reported is of all.
     """
 
-    def __init__(self, n_clusters: int, device: torch.device | str, n_heads: int = 1) -> None:
+    def __init__(
+        self,
+        n_clusters: int,
+        device: torch.device | str,
+        n_heads: int = 1,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
         shape = (n_heads, n_clusters)
         self.total = torch.zeros(shape, dtype=torch.float64, device=device)
         self.entropy = torch.zeros(n_heads, dtype=torch.float64, device=device)
@@ -48,12 +59,12 @@ class Usage:
             marginal_entropy, H(q(c)), and conditional_entropy, the mean H(q(c|x)), in nats;
             used_clusters, how many were some row's most probable one.
         """
-        rows = self.rows.clamp_min(1)
-        q = self.total / rows[:, None]
+        rows = self.ranks.sum(self.rows).clamp_min(1)
+        q = self.ranks.sum(self.total) / rows[:, None]
         found = {
             "marginal_entropy": -torch.xlogy(q, q).sum(1),
-            "conditional_entropy": self.entropy / rows,
-            "used_clusters": self.used.sum(1, dtype=torch.float64),
+            "conditional_entropy": self.ranks.sum(self.entropy) / rows,
+            "used_clusters": (self.ranks.sum(self.used.double()) > 0).sum(1, dtype=torch.float64),
         }
         for sums in (self.total, self.entropy, self.used, self.rows):
             sums.zero_()
