@@ -211,7 +211,7 @@ class Herd:
             Go on from the current version of `name`, with its method, number of clusters, features
             and parameters; see `imageherd.warm_start.asked_again`.
         **params
-            Parameters of the head; `views` as in `imageherd.fitting.fit`.
+            Parameters of the head; `views` and `devices` as in `imageherd.fitting.fit`.
         """
         versions, start = versions_of(self.path, name), None
         if warm_start:
