@@ -122,6 +122,15 @@ def cluster(
         ),
     ] = None,
     device: options.Device = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            metavar="N",
+            min=1,
+            help="With temi or cpp: how many GPUs train, each on its part of every batch.",
+        ),
+    ] = 1,
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -153,6 +162,7 @@ def cluster(
         used = method or kept.clustering(name).config["method"]
         params = checks.parameters(used, param or [])
         params |= {} if views is None else {"views": views}
+        params |= {} if devices == 1 else {"devices": _shared(used, devices)}
         checks.fits(wanted, len(kept.features().rows))
         if unfreeze is not None:
             _check_unfreeze(kept, used, unfreeze)
@@ -198,6 +208,16 @@ def _check_unfreeze(herd: Herd, method: str, out: str) -> None:
         raise ImageherdError("--unfreeze is for --method temi; other methods leave networks be.")
     check_name(out)
     startable(herd, herd.features().key, folder_of(out))
+
+
+def _shared(method: str, devices: int) -> int:
+    from imageherd.heads import HEADS
+
+    if method not in HEADS or not HEADS[method].shares_batches:
+        raise ImageherdError(
+            f"--devices {devices} is for --method temi and cpp; leave it out with {method}."
+        )
+    return devices
 
 
 def _name(name: str | None, warm_start: str | None, train_on: int | None) -> str:
