@@ -25,7 +25,7 @@ export async function show(root, context) {
   root.append(make("div", { class: "view-head" }, make("div", {}, heading("Search"), make("p", { class: "facts-line" }, "What is most alike comes first."))), asks, found);
   if (able.text) asks.append(words());
   if (able.image) asks.append(upload());
-  if (!able.text) asks.append(noWords());
+  if (!able.text && !asked && !kept.file) asks.append(noWords());
 
   let turn = 0;
   let tiles = null;
@@ -60,7 +60,7 @@ export async function show(root, context) {
   function noWords() {
     return make("p", { class: "why-not" }, store.herd.noun === "image"
       ? ["Words cannot be searched for yet: the features in use know pictures only. Embed once with a model of images and texts, then load this page again: ",
-        make("code", {}, `imageherd embed PHOTOS --herd ${store.herd.name} --backbone clip-vit-b32`)]
+        make("code", {}, ...["imageherd embed PHOTOS ", `--herd ${store.herd.name} `, "--backbone clip-vit-b32"].map((part) => make("span", {}, part)))]
       : "Words cannot be searched for: the features in use are not made of words.");
   }
 
@@ -70,6 +70,8 @@ export async function show(root, context) {
       return;
     }
     kept.file = file;
+    step = 0;
+    asks.querySelector(".why-not")?.remove();
     if (asked) go(to("search"));
     else run().catch(context.notices.problem);
   }
@@ -77,15 +79,15 @@ export async function show(root, context) {
   function what() {
     const { rows, text } = asked ?? {};
     if (rows) {
-      return [make("span", { class: "covers" }, ...rows.slice(0, FEW).map((row) => picture(row, { size: 96 }))),
-        make("h2", {}, rows.length === 1 ? "More like this" : `More like these ${count(rows.length)}`)];
+      return [make("span", { class: "asked" }, ...rows.slice(0, FEW).map((row) => picture(row, { size: 96 }))),
+        make("h2", {}, rows.length === 1 ? "More like this" : `More like these ${store.things(rows.length)}`)];
     }
     if (text) return [make("h2", {}, "Most like “", make("bdi", {}, text), "”")];
     release();
     preview = URL.createObjectURL(kept.file);
     const image = make("img", { src: preview, alt: "" });
     image.addEventListener("error", () => image.remove());
-    return [make("span", { class: "covers" }, image), make("h2", {}, "Most like ", make("bdi", {}, kept.file.name))];
+    return [make("span", { class: "asked" }, image), make("h2", {}, "Most like ", make("bdi", {}, kept.file.name))];
   }
 
   function release() {
