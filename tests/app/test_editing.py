@@ -105,6 +105,8 @@ def test_an_edit_decided_on_another_state_is_refused_with_what_came_between(edit
     assert [(e["author"], e["said"]) for e in told["since"]] == [("Bob", "Renamed “one” to “two”")]
     assert "Bob" in told["detail"]
     assert edit({"If-Match": "*"}, kind="rename", uid=uid, name="three").status_code == 201
+    assert edit({"If-Match": "yesterday"}, kind="rename", uid=uid, name="x").status_code == 422
+    assert edit({"If-Match": '"v0009.1"'}, kind="rename", uid=uid, name="x").status_code == 409
 
 
 def test_asked_for_twice_with_one_key_an_edit_is_made_once(edit, known):

@@ -32,7 +32,11 @@ HEARTBEAT = 15.0
 
 Expected = Annotated[
     str | None,
-    Header(alias="If-Match", max_length=200, description="The state that it was decided on."),
+    Header(
+        alias="If-Match",
+        pattern=r'^(\*|(W/)?"?v[0-9]{4,9}\.[0-9]{1,18}"?)$',
+        description='The state that it was decided on, such as "v0002.17".',
+    ),
 ]
 Key = Annotated[
     str | None,

@@ -178,7 +178,8 @@ def _told(request: Request, error: Any) -> JSONResponse:
         said = {
             404: f"There is nothing at {where}.",
             405: f"{where} does not take {request.method}.",
-        }.get(error.status_code, f"{said}.")
+        }.get(error.status_code, said)
+    said = said if said.endswith(".") else f"{said}."
     return JSONResponse({"detail": said}, error.status_code, error.headers)
 
 
