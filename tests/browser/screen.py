@@ -1,0 +1,46 @@
+"""What the page shows, read off it as a person would who scrolls through everything."""
+
+from dataclasses import dataclass
+
+CARDS = """return [...document.querySelectorAll(".card")].map((card) => [
+  card.getAttribute("aria-setsize"), card.dataset.uid, card.querySelector(".open").textContent,
+  card.querySelector(".size").textContent])"""
+# Tiles of an earlier moment stay until the new ones have come.
+TILES = """const grid = document.querySelector("[role=listbox]"), n = grid.dataset.n;
+const now = grid.querySelectorAll(`.tile[data-row][aria-setsize="${n}"]`);
+return [...now].map((tile) => [n, tile.dataset.row, tile.querySelector("bdi").textContent])"""
+
+
+@dataclass(frozen=True)
+class Card:
+    uid: int
+    name: str
+    size: int
+
+
+def cards(page) -> list[Card]:
+    """All cards of the view of clusters, which is open."""
+    page.the("heading", "Clusters")
+    found = _scrolled(page, CARDS)
+    return [
+        Card(int(uid), name, int(size.split()[0].replace(",", ""))) for uid, name, size in found
+    ]
+
+
+def images(page) -> dict[int, str]:
+    """Rows and file names of all images of the cluster that is open."""
+    return {int(row): name for row, name in _scrolled(page, TILES)}
+
+
+def _scrolled(page, script: str) -> list[tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+
+    def everything() -> bool:
+        shown = page.run(script)
+        found.update({key: (key, *facts) for _, key, *facts in shown})
+        page.run("scrollBy({ top: innerHeight / 2, behavior: 'instant' })")
+        return bool(shown) and len(found) >= int(shown[0][0])
+
+    page.run("scrollTo({ top: 0, behavior: 'instant' })")
+    page.until(everything, "all that a person finds by scrolling")
+    return list(found.values())

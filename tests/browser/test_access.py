@@ -1,0 +1,90 @@
+"""Everyone can use it: axe finds nothing serious, no view is wider than a telephone."""
+
+import pytest
+from doing import rename
+from screen import cards
+from selenium_axe_python import Axe
+
+VIEWS = ("clusters", "cluster", "map", "search", "compare", "history")
+
+
+def violations(page):
+    """What axe holds to be serious or critical, with where it is."""
+    axe = Axe(page.driver)
+    axe.inject()
+    found = axe.run()["violations"]
+    return [
+        (v["id"], v["impact"], node["html"][:200], node["failureSummary"])
+        for v in found
+        for node in v["nodes"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def show(page, view):
+    """Open a view, not an empty one, and wait for its pictures."""
+    how = {
+        "cluster": {"uid": 1},
+        "search": {"query": "row=3"},
+        "compare": {"query": "with=six"},
+    }
+    page.open("" if view == "clusters" else view, **how.get(view, {}))
+    page.settled(view)
+
+
+@pytest.fixture(params=["light", "dark"])
+def painted(page, request):
+    """The page in a theme, after an edit."""
+    page.run("localStorage.setItem('imageherd-theme', arguments[0])", request.param)
+    rename(page, cards(page)[0].name, "Renamed")
+    page.the("heading", "Renamed")
+    page.driver.refresh()
+    page.settled("cluster")
+    assert page.run("return document.documentElement.dataset.theme") == request.param
+    return page
+
+
+def test_axe_finds_nothing_serious(painted):
+    found = {}
+    for view in VIEWS:
+        show(painted, view)
+        found[view] = violations(painted)
+    assert found == dict.fromkeys(VIEWS, [])
+
+
+def test_axe_finds_nothing_serious_in_dialogs(painted):
+    page = painted
+    for button in ("Rename", "Merge with …", "Split …"):
+        page.click("button", button)
+        page.the("dialog")
+        page.until(
+            lambda: not page.run("return document.querySelector('dialog [aria-busy=true]')"),
+            "a preview",
+        )
+        assert violations(page) == [], button
+        page.click("button", "Close")
+    page.run("document.querySelector('.tile[data-row] .tick').click()")
+    page.click("button", "Move to …")
+    page.the("textbox", "Find a cluster by its name")
+    assert violations(page) == [], "Move to …"
+    page.click("button", "Close")
+    page.click("button", "Clear")
+    page.run("document.querySelector('.tile[data-row]').click()")
+    page.the("dialog")
+    page.has("How sure")
+    assert violations(page) == [], "a large picture"
+
+
+def test_nothing_is_wider_than_a_telephone(page):
+    page.narrow()
+    for view in VIEWS:
+        show(page, view)
+        wide = "return [document.documentElement.scrollWidth, innerWidth]"
+        assert page.run(wide) == [390, 390], view
+
+
+def test_a_link_without_its_token_opens_nothing(page):
+    page.driver.delete_all_cookies()
+    page.driver.get(page.link.partition("?")[0])
+    page.has("token")
+    assert page.errors(expected="status of 401") == []

@@ -1,0 +1,111 @@
+"""The same without a mouse: nothing here clicks, and the focus never gets lost."""
+
+import re
+
+from screen import cards, images
+from selenium.webdriver import Keys
+from using import downloaded
+
+from imageherd.herd import Herd
+
+
+def focused(page):
+    """Name of what has the focus; fails where nothing has it."""
+    element = page.driver.switch_to.active_element
+    assert element.tag_name != "body", "the focus is lost"
+    return element.accessible_name
+
+
+def test_a_cluster_is_corrected_by_keys_alone(page, server, stored):
+    before = cards(page)
+    first, second = before[:2]
+
+    page.press(Keys.TAB)
+    assert focused(page) == "Skip to the pictures"
+    page.tab_to("link", first.name)
+    page.press(Keys.ARROW_RIGHT)
+    assert focused(page) == second.name
+    page.press(Keys.ENTER)
+    page.the("heading", second.name)
+    assert focused(page) == second.name
+
+    page.until(lambda: page.run("return document.querySelector('.tile[data-row]')"), "images")
+    page.tab_to("listbox", second.name)
+    page.press("x", Keys.ARROW_RIGHT)
+    page.press_with(Keys.ARROW_RIGHT, Keys.SHIFT)
+    page.has("3 images selected")
+    page.press(Keys.ESCAPE)
+    page.press(Keys.HOME, "x", Keys.ARROW_RIGHT, "x", Keys.ARROW_RIGHT, Keys.SPACE)
+    page.has("3 images selected")
+    rows = page.run(
+        "return Array.from(document.querySelectorAll(arguments[0]), (e) => +e.dataset.row)",
+        "[aria-selected=true]",
+    )
+    page.press("m")
+    page.the("textbox", "Find a cluster by its name")
+    page.press(first.name, Keys.ENTER)
+    page.has(f"{second.size - 3} images")
+    assert focused(page) == second.name
+    assert not set(rows) & set(images(page))
+    page.press_with("z", Keys.CONTROL)
+    page.has(f"{second.size} images")
+    page.press_with("z", Keys.CONTROL, Keys.SHIFT)
+    page.has(f"{second.size - 3} images")
+
+    page.tab_to("button", "Rename")
+    page.press(Keys.ENTER)
+    page.the("textbox", "Name")
+    page.press(Keys.ESCAPE)
+    page.until(lambda: not page.all("dialog"), "the dialog to close")
+    assert focused(page) == "Rename"
+    page.press(Keys.ENTER)
+    page.the("textbox", "Name")
+    page.press("By keys", Keys.ENTER)
+    page.the("heading", "By keys")
+
+    page.tab_to("button", "Split …")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.the("button", "Split it so").is_enabled(), "a preview")
+    page.tab_to("button", "Split it so")
+    page.press(Keys.ENTER)
+    page.has("400 images in 9 clusters")
+    focused(page)
+
+    page.tab_to("link", "By keys 1")
+    page.press("x")
+    page.tab_to("link", "By keys 2")
+    page.press("x")
+    page.has("2 clusters selected")
+    page.press("g")
+    page.tab_to("button", re.compile("^Merge into one"))
+    page.press(Keys.ENTER)
+    page.has("400 images in 8 clusters")
+    focused(page)
+
+    page.tab_to("button", "Export")
+    page.press(Keys.ENTER)
+    page.tab_to("link", "CSV table")
+    page.press(Keys.ENTER)
+    assert downloaded(page, stored, ".csv").read_text(encoding="utf-8").count("\n") == 401
+    assert len(Herd(server.herd).edit(page.name).undoable()[0]) == 4
+
+
+def test_a_picture_opens_large_and_closes_with_the_focus_where_it_was(page):
+    name = cards(page)[0].name
+    page.tab_to("link", name)
+    page.press(Keys.ENTER)
+    page.until(lambda: page.run("return document.querySelector('.tile[data-row]')"), "images")
+    page.tab_to("listbox", name)
+    files = list(images(page).values())
+    page.press(Keys.HOME, Keys.ENTER)
+    page.the("heading", files[0], page.the("dialog"))
+    page.press(Keys.ARROW_RIGHT)
+    page.the("heading", files[1], page.the("dialog"))
+    page.press("x", Keys.ESCAPE)
+    page.until(lambda: not page.all("dialog"), "the picture to close")
+    page.has("1 image selected")
+    assert focused(page) == name
+    page.press("s")
+    page.until(lambda: page.driver.current_url.find("search") > 0, "the search")
+    page.until(lambda: next(iter(images(page)), None) is not None, "what is like it")
+    focused(page)
