@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Response
 
+from imageherd.app.clusterings import Row
 from imageherd.app.models import Problem
 from imageherd.app.opened import Here, Opened
 from imageherd.app.thumbnails import SIZES, thumbnail, whole
@@ -17,7 +18,6 @@ from imageherd.images.vectors.vector_file import VectorFile
 
 router = APIRouter()
 
-Row = Annotated[int, Path(description="Row of the items table.")]
 Stands = Annotated[
     str | None,
     Query(description="`v` of the herd: the browser keeps the picture and asks no more."),
@@ -65,7 +65,7 @@ def full(row: Row, here: Here, v: Stands = None, known: Known = None) -> Respons
 def _image(here: Opened, row: int) -> tuple[Mapping[str, Any], Source]:
     """Return a row of the items table and where it is; 404 if it is none or no image."""
     items = here.items
-    if not 0 <= row < len(items):
+    if row >= len(items):
         raise HTTPException(404, f"The herd has no row {row}.")
     item = items.slice(row, 1).to_pylist()[0]
     source = here.sources[item["source"]]

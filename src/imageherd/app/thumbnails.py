@@ -39,6 +39,7 @@ _SHOWN = {
     "AVIF": "image/avif",
 }
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_making = [threading.Lock() for _ in range(256)]
 _decoding = threading.BoundedSemaphore(min(4, usable_cores() + 1))
 _one_large = threading.Lock()
 
@@ -75,9 +76,13 @@ def thumbnail(herd: Path, item: Mapping[str, Any], source: Source, size: int) ->
     path = herd / FOLDER / str(size) / digest[:2] / f"{digest}.jpg"
     found = _kept(path)
     if found is None:
-        with _turn(item):
-            found = _kept(path) or _reduced(own_bytes(item, source), size)
-            _keep(path, found)
+        # Two who ask for one picture at the same time: the second waits, and finds it made.
+        with _making[int(digest[:2], 16)]:
+            found = _kept(path)
+            if found is None:
+                with _turn(item):
+                    found = _reduced(own_bytes(item, source), size)
+                _keep(path, found)
     return found
 
 

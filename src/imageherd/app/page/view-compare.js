@@ -23,7 +23,16 @@ export async function show(root, context) {
 }
 
 const titleOf = (name, answer) => (answer?.as_trained ? "as it was trained" : name);
-const groupsOf = (side) => new Map(side.clusters.map((group) => [group.uid, group]));
+
+// The other side's groups have the colours of their counterparts here; those without one have none.
+function groupsOf(answer) {
+  const here = new Map(answer.a.clusters.map((group) => [group.uid, group]));
+  const there = new Map(answer.b.clusters.map((group) => {
+    const { colour = null, colour_dark: dark = null } = here.get(group.match) ?? {};
+    return [group.uid, { ...group, colour, colour_dark: dark }];
+  }));
+  return [here, there];
+}
 
 async function sideBySide(root, context, { other, others }) {
   const { store, go, to, signal, notices } = context;
@@ -61,7 +70,7 @@ async function sideBySide(root, context, { other, others }) {
 
   // What moved, from where to where, the most first: the length of the bar says how many.
   function flows(answer, theirs) {
-    const [a, b] = [groupsOf(answer.a), groupsOf(answer.b)];
+    const [a, b] = groupsOf(answer);
     const most = answer.pairs[0]?.size ?? 1;
     const shown = all.flows ? answer.pairs : answer.pairs.slice(0, FLOWS);
     const list = make("ol", { class: "flows" }, ...shown.map((flow) => make("li", {},
@@ -83,10 +92,10 @@ async function sideBySide(root, context, { other, others }) {
   }
 
   function groups(answer, theirs) {
-    const b = groupsOf(answer.b);
+    const [a, b] = groupsOf(answer);
     const same = new Map(answer.matched.map((pair) => [pair.a, pair]));
-    const lines = answer.a.clusters.map((group) => [group, b.get(group.match) ?? null, same.get(group.uid)?.size ?? 0]);
-    const alone = answer.b.clusters.filter((group) => group.match === null).map((group) => [null, group, 0]);
+    const lines = [...a.values()].map((group) => [group, b.get(group.match) ?? null, same.get(group.uid)?.size ?? 0]);
+    const alone = [...b.values()].filter((group) => group.match === null).map((group) => [null, group, 0]);
     const every = [...lines, ...alone];
     const shown = all.groups ? every : every.slice(0, GROUPS);
     const head = (text, more = {}) => make("th", { scope: "col", ...more }, text);
@@ -154,14 +163,14 @@ async function images(root, context, { other, a, b }) {
     title.replaceChildren(...(here && there ? [named(here), " → ", named(there)] : here ? [named(here)] : there ? [named(there)] : ["What changed groups"]));
     const moved = here && there ? `here in ${nameOf(here)}, ${theirName} in ${nameOf(there)}`
       : here ? `here in ${nameOf(here)}, ${theirName} elsewhere` : there ? `${theirName} in ${nameOf(there)}, here elsewhere` : `in another group ${theirName}`;
-    facts.textContent = `${store.things(size)}, ${moved}.`;
+    facts.textContent = `${store.things(size)}, ${moved}; the surest first.`;
     nobody.replaceChildren(...(first ? [] : [message("Nothing is left here.")]));
     await tiles.reload(size);
   }
 
   async function names() {
-    const { a: ours, b: theirs } = await api.get(`${api.of(store.name, "compare")}?with=${encodeURIComponent(other)}&limit=1`, { signal });
-    const pick = (uid, side) => (uid === null ? null : groupsOf(side).get(uid) ?? (uid === NOWHERE ? { uid } : { uid, name: "" }));
+    const [ours, theirs] = groupsOf(await api.get(`${api.of(store.name, "compare")}?with=${encodeURIComponent(other)}&limit=1`, { signal }));
+    const pick = (uid, side) => (uid === null ? null : side.get(uid) ?? (uid === NOWHERE ? { uid } : { uid, name: "" }));
     return [pick(a, ours), pick(b, theirs)];
   }
 
