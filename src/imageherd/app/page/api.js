@@ -5,7 +5,7 @@
 //   post(path, body, {state, key, signal}) JSON of POST; body an object or FormData; state becomes
 //                                         If-Match, key Idempotency-Key (newKey() makes one)
 //   of(clustering, ...parts)              "clusterings/NAME/part/part", each part escaped
-//   listen(clustering, {onState, onLost, onBack}) → stop(): the server's events
+//   listen(clustering, {onState, onLost, onBack}) → stop(): the server's events; onLost(why, or null)
 //
 // Every failure is an ApiError: status (0: no answer), message (a sentence to show), and for a
 // conflict (409) state and since, the edits that came between.
@@ -87,8 +87,10 @@ export function listen(clustering, { onState, onLost, onBack }) {
       if (state) onState(state);
     };
     source.onerror = () => {
-      worry ??= setTimeout(() => { lost = true; onLost(); }, PATIENCE);
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(open, PATIENCE);
+      worry ??= setTimeout(() => { lost = true; onLost(null); }, PATIENCE);
+      if (source.readyState !== EventSource.CLOSED) return;
+      again = setTimeout(open, PATIENCE);
+      get("herd").catch((error) => { if (error.status === 401 && lost) onLost(error.message); });
     };
   };
   open();

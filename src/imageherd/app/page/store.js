@@ -4,9 +4,9 @@
 //   store.herd                 answer of GET /api/herd (null before the first load)
 //   store.name, store.state    the clustering's name; the state that everything shown rests on
 //   store.clusters             clusters, largest first; store.cluster(uid) one of them, or undefined
-//   store.nowhere              {uid: -1, size, colour}: what fits nowhere, in the form of a cluster
+//   store.nowhere              {uid: -1, size, …}: what fits nowhere, in the form of a cluster
 //   store.undo, store.redo     the edits that would be undone and redone next, or null
-//   store.labels, store.about  names of what can colour the map; the answer's other facts
+//   store.about                the answer's other facts: version, method, n_images
 //   store.things(n)            "3 images", in the herd's own noun
 //   await store.loadHerd(), store.open(name), store.refresh()
 //   await store.edit(body, {key})  sends an edit, applies the answer and returns it; .undoLast(), .redoNext()
@@ -24,7 +24,7 @@ export function createStore() {
   let queue = Promise.resolve();
 
   const store = {
-    herd: null, name: null, state: null, clusters: [], nowhere: null, undo: null, redo: null, labels: [], about: null,
+    herd: null, name: null, state: null, clusters: [], nowhere: null, undo: null, redo: null, about: null,
     cluster: (uid) => (uid === NOWHERE ? store.nowhere : byUid.get(uid)),
     things: (n) => plural(n, store.herd.noun, MANY[store.herd.noun] ?? `${store.herd.noun}s`),
     subscribe(listener) {
@@ -70,16 +70,23 @@ export function createStore() {
     return inTurn(async () => {
       const before = store.state;
       const answer = await api.post(api.of(store.name, what), body, { state: before, key });
-      apply(answer);
-      tell({ uids: new Set(Object.keys(answer.changed).map(Number)), mine: true, before });
+      // An edit that had been made by an earlier try tells of no change against what is here.
+      const isStep = answer.before === before;
+      if (isStep) apply(answer);
+      else take(await api.get(api.of(store.name)));
+      tell({ uids: isStep ? new Set([...Object.keys(answer.changed).map(Number), NOWHERE]) : null, mine: true, before });
       return answer;
     });
   }
 
+  // What has not changed stays the same object: views need not draw it again.
+  function same(cluster) {
+    const old = byUid.get(cluster.uid);
+    return old && JSON.stringify(old) === JSON.stringify(cluster) ? old : cluster;
+  }
+
   function take(answer) {
-    byUid = new Map(answer.clusters.map((cluster) => [cluster.uid, cluster]));
-    store.nowhere = { uid: NOWHERE, name: "", ...answer.nowhere };
-    store.labels = answer.labels;
+    byUid = new Map(answer.clusters.map((cluster) => [cluster.uid, same(cluster)]));
     store.about = answer;
     settle(answer);
   }
@@ -87,14 +94,14 @@ export function createStore() {
   function apply(answer) {
     for (const [key, cluster] of Object.entries(answer.changed)) {
       const uid = Number(key);
-      if (uid === NOWHERE) store.nowhere = { uid: NOWHERE, name: "", size: 0, ...cluster };
-      else if (cluster === null) byUid.delete(uid);
-      else byUid.set(uid, cluster);
+      if (cluster?.size) byUid.set(uid, cluster);
+      else byUid.delete(uid);
     }
     settle(answer);
   }
 
-  function settle({ state, undo, redo }) {
+  function settle({ state, undo, redo, nowhere }) {
+    if (nowhere.size !== store.nowhere?.size) store.nowhere = { uid: NOWHERE, name: "", confidence: null, runner_up: null, medoids: [], typical: [], doubtful: [], ...nowhere };
     store.state = state;
     store.undo = undo;
     store.redo = redo;
