@@ -290,7 +290,7 @@ def train_dino(network: Network, run: Run) -> tuple[Network, list[dict[str, Any]
         update_teacher(teacher, student, teacher_momentum(index, run.total))
         center.copy_(_mean_over_devices(run, new_center(center, g_t)))
         told["entropy"] += entropy(p).mean()
-        told["mean_entropy"] += entropy(p.flatten(0, 1).mean(0))
+        told["mean_entropy"] += entropy(_mean_over_devices(run, p.flatten(0, 1).mean(0)))
         return loss.detach()
 
     state = {"student": student, "teacher": teacher, "optimizer": optimizer, "center": center}
