@@ -92,7 +92,9 @@ class Opened:
             # Parts are renamed into place, which the folder's own time tells.
             now = _stamp(folder)
             if self._items is None or self._items[0] != now:
-                self._items = now, Items(folder).table()
+                # In one piece: to take rows out of many, Arrow puts them together every time.
+                self._items = now, Items(folder).table().combine_chunks()
+                pa.default_memory_pool().release_unused()
             return self._items[1]
 
     def items_at(self, rows: Sequence[int] | NDArray[np.int64]) -> pa.Table:

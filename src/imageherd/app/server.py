@@ -161,7 +161,11 @@ def _listening(host: str, port: int | None) -> socket.socket:
     for tried in (PORT, 0) if port is None else (port,):
         try:
             found = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)
-            return socket.create_server((host, tried), family=found[0][0], backlog=128)
+            listening = socket.create_server((host, tried), family=found[0][0], backlog=128)
+            # Else the second half of a small answer waits 40 ms for word of the first; asyncio
+            # sees to it for sockets that it makes itself.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listening
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error)
     raise ImageherdError(
