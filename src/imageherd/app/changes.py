@@ -25,7 +25,7 @@ class Comparison:
     ----------
     at : ndarray of int64, shape (n,)
         Where each of these images is in the first clustering.
-    row, column : ndarray of int64, shape (n,)
+    row, column : ndarray of int32, shape (n,)
         Its cluster in either, as a place in `uids_a` and in `uids_b`.
     sure : ndarray of float32, shape (n,)
         The first clustering's probability for its cluster.
@@ -38,8 +38,8 @@ class Comparison:
     """
 
     at: NDArray[np.int64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
     sure: NDArray[np.float32]
     counts: NDArray[np.int64]
     uids_a: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Comparison:
     @cached_property
     def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All images, pair of clusters by pair, the surest first; and where each pair begins."""
-        pair = self.row * len(self.uids_b) + self.column
+        pair = self.row.astype(np.int64) * len(self.uids_b) + self.column
         order = np.lexsort((-self.sure, pair))
         return order, np.concatenate([[0], np.cumsum(self.counts.ravel())])
 
@@ -118,7 +118,9 @@ def compare(a: Clustering, b: Clustering) -> Comparison:
         _, in_a, in_b = np.intersect1d(a.rows, b.rows, assume_unique=True, return_indices=True)
     of_a, of_b = a.uids[in_a], b.uids[in_b]
     counts, uids_a, uids_b = contingency(of_a, of_b)
-    row, column = np.searchsorted(uids_a, of_a), np.searchsorted(uids_b, of_b)
+    row, column = (
+        np.searchsorted(uids, of).astype(np.int32) for uids, of in ((uids_a, of_a), (uids_b, of_b))
+    )
     partner = np.full(len(uids_a), -1, dtype=np.int64)
     # "Fits nowhere" is no cluster: it comes first on either side, and is what it is.
     skip_a, skip_b = int(NOWHERE in uids_a), int(NOWHERE in uids_b)

@@ -11,7 +11,7 @@ from scipy.special import gammaln, xlogy
 
 _WIDTHS = 12.0
 _LEAST = 40.0
-_CHUNK = 2**21
+_CHUNK = 2**18
 
 
 def contingency(
