@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imageherd.herd import Herd
     from imageherd.metrics import generalization_score
     from imageherd.neighbors import NeighborGraph, knn_graph
+    from imageherd.remote import pull, push
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "generalization_score",
     "knn_graph",
     "load_head",
+    "pull",
+    "push",
 ]
 
 # Imported on first use: torch and ONNX Runtime take seconds, `import imageherd` should not.
@@ -60,6 +63,8 @@ _HOMES = {
     "generalization_score": "metrics",
     "knn_graph": "neighbors",
     "load_head": "heads",
+    "pull": "remote",
+    "push": "remote",
 }
 
 

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE = "herd.json"
+REMOTES = "remotes.json"
+"""Where a herd was pushed to or pulled from; without `FILE` beside it, it is half pulled."""
 PACKAGES = (
     *("imageherd", "numpy", "onnxruntime", "onnxruntime-gpu"),
     *("scikit-learn", "torch", "transformers"),
@@ -39,6 +41,8 @@ def read_project(herd: Path) -> dict[str, Any]:
         If the folder holds no herd, a damaged one, or one in a newer format.
     """
     file = herd / FILE
+    if is_half_pulled(herd):
+        raise ImageherdError(f"{herd} is half pulled; run the same `imageherd pull` again.")
     if not is_herd(herd):
         there = "is not a herd" if herd.exists() else "does not exist"
         raise ImageherdError(
@@ -62,9 +66,15 @@ def is_herd(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def is_half_pulled(folder: Path) -> bool:
+    """Whether the folder holds what is to become a herd, once it is pulled whole."""
+    return (folder / REMOTES).is_file() and not is_herd(folder)
+
+
 def register_source(herd: Path, uri: str) -> int:
     """Return the index of a source, adding it, and the herd itself, if they are new."""
-    project = read_project(herd) if is_herd(herd) else _new_project()
+    known = is_herd(herd) or is_half_pulled(herd)
+    project = read_project(herd) if known else _new_project()
     if uri not in project["sources"]:
         project["sources"].append(uri)
         write_json(herd / FILE, project)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imageherd.cli.screen import Screen, counted, shown
 from imageherd.errors import ImageherdError
-from imageherd.project import is_herd
+from imageherd.project import is_half_pulled, is_herd, read_project
 
 if TYPE_CHECKING:
     from imageherd.features.listing import Listed
@@ -165,6 +165,8 @@ def existing_herd(path: Path) -> Path:
     """Return `path` if it is a herd, else say what it is and what to do."""
     if is_herd(path):
         return path
+    if is_half_pulled(path):
+        read_project(path)
     beside = default_herd(path)
     if path.suffix != ".herd" and is_herd(beside):
         raise ImageherdError(f"{shown(path)} is not a herd. Did you mean {shown(beside)}?")

@@ -24,7 +24,7 @@ from imageherd.cli.screen import Screen, shown
 from imageherd.errors import ImageherdError
 from imageherd.pretraining.places import WORK
 from imageherd.progress import reporting
-from imageherd.project import is_herd
+from imageherd.project import is_half_pulled, is_herd
 
 BUG, MISTAKE, INTERRUPTED, NO_READER, TERMINATED = 1, 2, 130, 141, 143
 
@@ -113,7 +113,8 @@ def _fail(screen: Screen, text: str, code: int, cause: BaseException) -> NoRetur
 
 def _say_stopped(screen: Screen, herd: Path | None) -> None:
     again = shlex.join(["imageherd", *sys.argv[1:]])
-    kept = herd is not None and (is_herd(herd) or (herd / WORK).is_dir())
+    begun = herd is not None and ((herd / WORK).is_dir() or is_half_pulled(herd))
+    kept = herd is not None and (begun or is_herd(herd))
     # The terminal shows ^C on the line that was being written.
     screen.err.print()
     screen.err.print(
