@@ -9,6 +9,9 @@ L = Σr s_r L_r, L_r being what rank r finds for its own rows, and its gradient 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -88,15 +91,22 @@ class Ranks:
         if self.count == 1:
             return x
         total = x.detach().clone(memory_format=torch.contiguous_format)
-        try:
+        with self.in_touch():
             # Fabric's own all_reduce waits for every process first, at each call.
             torch.distributed.all_reduce(total)
-        except RuntimeError as error:
-            raise LostTouchError(
-                f"Process {self.rank + 1} of {self.count} has lost touch with the others "
-                f"({str(error).splitlines()[0]})."
-            ) from error
         return total
+
+    @contextmanager
+    def in_touch(self) -> Iterator[None]:
+        """Say in a sentence of ours what torch.distributed says where another is not heard of."""
+        try:
+            yield
+        except RuntimeError as error:
+            # Gloo begins with the place in its source.
+            why = re.sub(r"^\[[^]]*\]\s*", "", str(error).splitlines()[0]).rstrip(".")
+            raise LostTouchError(
+                f"Process {self.rank + 1} of {self.count} has lost touch with the others ({why})."
+            ) from error
 
     def one_says(self, said: bool, device: torch.device) -> bool:
         """Whether any rank says so; none knows before all have been asked."""

@@ -125,8 +125,10 @@ def _train(task: Task, rank: int, callback: Callback | None) -> nn.Module:
         # Not whatever else has started the caller, such as a cluster's scheduler.
         plugins=[LightningEnvironment()],
     )
-    fabric.launch()
-    device, ranks = fabric.device, Ranks(rank, task.devices)
+    ranks = Ranks(rank, task.devices)
+    with ranks.in_touch():
+        fabric.launch()
+    device = fabric.device
     run = replace(task.run, device=device, callback=callback, ranks=ranks)
     Z = on_device(_array(task.folder / "Z.npy"), device)
     path = task.folder / "neighbors.npy"
