@@ -57,6 +57,7 @@ def export_file(
     try:
         file = folder / f"export.{format}"
         _write(here, clustering, file, format)
+        pa.default_memory_pool().release_unused()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -74,6 +75,8 @@ def export_file(
 def _write(here: Opened, clustering: Clustering, file: Path, format: str) -> None:
     items, herd = here.items, here.herd.path
     columns = columns_of(herd, items)
+    # Of a million images the hashes alone are 64 MB, and rows are copied.
+    items = items.drop_columns(["key", "content_hash"])
     if format == "json":
         with file.open("w", encoding="utf-8") as out:
             out.writelines(_as_json(clustering, assignments_table(clustering, items, columns)))
