@@ -5,7 +5,7 @@
 //   await actions.undo(), .redo()          each gives the server's answer, or null: given up or failed
 //   await actions.send(body)               any edit; says what was done, shows conflicts and failures
 //   actions.sender()                       → submit(body): the same, but it throws; for forms that stay open
-//   actions.moreLike(row)                  goes to the search for what resembles it
+//   actions.moreLike(rows)                 goes to the search for what resembles them
 //   actions.offer(label, buttons)          puts other buttons into the bar at the foot; offer(null) ends it
 //   actions.home(elementOrFunction, uid)   takes the focus when what had it is gone; uid: the cluster that
 //                                          everything that can be selected is in, if it is one
@@ -18,6 +18,7 @@ import { byId, isTyping, make, nameOf } from "./dom.js";
 import { askMerge, askSplit } from "./shaping.js";
 
 const N_RECENT = 3;
+const MOST_LIKE = 100;
 
 export function createActions({ store, select, notices, go, to }) {
   const bar = byId("actions");
@@ -105,7 +106,11 @@ export function createActions({ store, select, notices, go, to }) {
     send: returning((body) => send(body)),
     undo: returning(() => step("undo")),
     redo: returning(() => step("redo")),
-    moreLike: (row) => go(to("search", { row })),
+    // Of very many a fair share says the same, and fits into an address.
+    moreLike(rows) {
+      const step = Math.ceil(rows.length / MOST_LIKE);
+      go(to("search", { row: rows.filter((_, i) => i % step === 0).join(",") }));
+    },
 
     moveTo: returning((rows) => {
       const submit = sender();
@@ -157,14 +162,14 @@ export function createActions({ store, select, notices, go, to }) {
     { key: "m", label: "Move to …", run: () => actions.moveTo(select.rows()) },
     { key: "n", label: "New cluster", run: () => actions.newCluster(select.rows()) },
     { key: "o", label: "Fits nowhere", run: () => actions.nowhere(select.rows()) },
-    { key: "s", label: "More like this", run: () => actions.moreLike(select.rows()[0]), single: true },
+    { key: "s", label: "More like this", run: () => actions.moreLike(select.rows()) },
     { key: "Escape", label: "Clear", run: () => select.clear(), quiet: true },
   ];
 
   function current() {
     if (offered) return offered;
     if (!select.size) return null;
-    return { label: `${store.things(select.size)} selected`, buttons: onRows.filter(({ single }) => !single || select.size === 1) };
+    return { label: `${store.things(select.size)} selected`, buttons: onRows };
   }
 
   // Buttons that stay keep the focus: they are only made anew when others are wanted.

@@ -6,7 +6,8 @@
 //        to be made. first: uids that were chosen lately, which come first while nothing is typed
 //   askName({title, label, value, action, optional, suggestFor: {store, uid}, use})   use(name)
 //   showConflict(error, again)       what others did meanwhile; again() does it all the same
-//   told(error)                      an error as elements: its sentence, and the edits that came between
+//   told(error), againAfter(error)   an error as elements: its sentence, and the edits that came between;
+//                                    what the button is called that tries once more
 //   suggestions(store, uid, use)     → promise of buttons with names that the pictures speak for
 
 import * as api from "./api.js";
@@ -39,6 +40,7 @@ export function ask({ title, body, action, className = "", take, ready }) {
         dialog.close();
       } catch (error) {
         wrong.replaceChildren(...told(error));
+        if (submit) submit.textContent = againAfter(error);
       } finally {
         form.ariaBusy = "false";
       }
@@ -55,16 +57,18 @@ export function ask({ title, body, action, className = "", take, ready }) {
 
 export function told(error) {
   const edits = error.since ?? [];
-  const sentence = error.status === 409 ? "Somebody else changed this clustering in the meantime." : String(error.message);
+  const sentence = error.status === 409 ? "Somebody else changed this clustering meanwhile." : String(error.message);
   return [
     make("p", {}, make("bdi", {}, sentence)),
     edits.length ? make("ul", { class: "since" }, ...edits.map((edit) => make("li", {}, make("b", {}, make("bdi", {}, edit.author || "Someone")), ": ", make("bdi", {}, edit.said)))) : null,
-    error.status === 409 ? make("p", {}, "The page shows the newest state now. What you chose is kept: try again, or leave it.") : null,
+    error.status === 409 ? make("p", {}, "The page shows the newest state now. What you chose is kept.") : null,
   ].filter(Boolean);
 }
 
+export const againAfter = (error) => (error.status === 409 ? "Try again all the same" : "Try again");
+
 export function showConflict(error, again) {
-  return ask({ title: "Changed in the meantime", className: "narrow", action: "Do it all the same", body: told(error), take: again });
+  return ask({ title: "Changed meanwhile", className: "narrow", action: againAfter(error), body: told(error), take: again });
 }
 
 const fold = (text) => text.toLocaleLowerCase();

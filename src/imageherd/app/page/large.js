@@ -8,7 +8,7 @@ import { count, make, message, named, nameOf, percent } from "./dom.js";
 import { fullUrl, pictureUrl, words } from "./pictures.js";
 
 export function showLarge({ context, n, at, itemAt, moved, closed }) {
-  const { store, select, notices, actions, go, to, signal } = context;
+  const { store, select, notices, actions, signal } = context;
   const stage = make("div", { class: "stage" });
   const facts = make("div", { class: "facts", tabindex: 0, role: "region", "aria-label": "What is known of it" });
   const title = make("h2", { id: "large-title" });
@@ -98,7 +98,7 @@ export function showLarge({ context, n, at, itemAt, moved, closed }) {
     m: staying(() => actions.moveTo([row])),
     n: staying(() => actions.newCluster([row])),
     o: staying(() => actions.nowhere([row])),
-    s() { dialog.close(); go(to("search", { row })); },
+    s() { dialog.close(); actions.moreLike([row]); },
     x() { select.toggle(row); tick.checked = select.has(row); },
   };
 

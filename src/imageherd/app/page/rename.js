@@ -1,25 +1,27 @@
 // Renaming a cluster where its name stands: a field in place of the heading, names to pick from below.
 //
-//   renameInPlace({holder, title, store, uid, actions})   holder: what the form is put into, title: what it hides
+//   renameInPlace({holder, title, store, uid, actions, ended})   holder: what the form is put into, title:
+//                                                                what it hides; ended() takes the focus
 
-import { suggestions, told } from "./dialogs.js";
-import { make, nameOf } from "./dom.js";
+import { againAfter, suggestions, told } from "./dialogs.js";
+import { make } from "./dom.js";
 
-export function renameInPlace({ holder, title, store, uid, actions }) {
+export function renameInPlace({ holder, title, store, uid, actions, ended }) {
   const submit = actions.sender();
   const was = store.cluster(uid).name;
-  const field = make("input", { type: "text", class: "field big", "aria-label": `New name of ${nameOf(store.cluster(uid))}`, id: "new-name", autocomplete: "off", maxlength: 200, dir: "auto", required: true });
+  const field = make("input", { type: "text", class: "field big", "aria-label": "Name", id: "new-name", autocomplete: "off", maxlength: 200, dir: "auto", required: true });
   const chips = make("div", { class: "chips", role: "group", "aria-label": "Suggested names" });
   const wrong = make("div", { class: "dialog-problem", role: "alert" });
+  const button = make("button", { type: "submit", class: "strong" }, "Rename");
   const form = make("form", { class: "renaming" },
-    make("div", { class: "line" }, field, make("button", { type: "submit", class: "strong" }, "Rename"),
+    make("div", { class: "line" }, field, button,
       make("button", { type: "button", class: "plain", onclick: () => end() }, "Cancel")), chips, wrong);
   field.value = was;
 
   function end() {
     form.remove();
     title.hidden = false;
-    title.focus({ preventScroll: true });
+    ended();
   }
 
   // What was typed stays in the field until the name has been taken.
@@ -33,6 +35,7 @@ export function renameInPlace({ holder, title, store, uid, actions }) {
       end();
     } catch (error) {
       wrong.replaceChildren(...told(error));
+      button.textContent = againAfter(error);
       field.focus();
     } finally {
       form.ariaBusy = "false";

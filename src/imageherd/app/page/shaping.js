@@ -24,7 +24,7 @@ export async function askMerge(store, uids, use) {
   const fields = make("fieldset", { class: "merge" }, make("legend", {}, "Which name stays?"), ...choices);
   const sum = clusters.reduce((all, { size }) => all + size, 0);
   return ask({
-    title: `Merge ${count(clusters.length)} clusters into one of ${store.things(sum)}`, className: "narrow", body: fields, action: "Merge",
+    title: `Merge ${count(clusters.length)} clusters`, className: "narrow", body: fields, action: `Merge into one of ${store.things(sum)}`,
     take: () => use(clusters.map(({ uid }) => uid), store.cluster(Number(fields.querySelector(":checked").value)) ?? clusters[0]),
     ready: () => fields.querySelector("input").focus(),
   });
@@ -45,7 +45,7 @@ export function askSplit(store, uid, use) {
     const mine = ++asked;
     parts = null;
     if (submit) submit.disabled = true;
-    preview.classList.add("stale");
+    preview.ariaBusy = "true";
     said.textContent = "Looking how it falls apart …";
     try {
       const answer = await api.get(`${api.of(store.name, "clusters", uid, "split")}?n=${into.value}`);
@@ -60,7 +60,7 @@ export function askSplit(store, uid, use) {
       said.textContent = "";
       preview.replaceChildren(...told(error), make("p", {}, make("button", { type: "button", class: "plain", onclick: look }, "Try again")));
     }
-    preview.classList.remove("stale");
+    preview.ariaBusy = "false";
   }
 
   const part = ({ size, medoids, name, suggestion }) => make("section", { class: "part" },
@@ -70,7 +70,7 @@ export function askSplit(store, uid, use) {
 
   into.addEventListener("change", look);
   return ask({
-    title: `Split “${nameOf(cluster)}”`, action: "Split it like this", className: "wide",
+    title: `Split “${nameOf(cluster)}”`, action: "Split it so", className: "wide",
     body: [make("p", { class: "line" }, make("label", { for: "split-into" }, "Into"), into, said), preview],
     take: () => parts && use(parts),
     ready(dialog) { submit = dialog.submit; submit.disabled = true; into.focus(); look(); },

@@ -156,6 +156,7 @@ export function imageTiles({ context, label, n = 0, page, remark = () => null, w
 
   function show() {
     at = Math.max(0, Math.min(at, length - 1));
+    element.dataset.n = length;
     grid.show(length);
     moveTo(at, { reveal: false });
   }

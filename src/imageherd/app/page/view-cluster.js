@@ -26,12 +26,12 @@ export async function show(root, context) {
   const back = make("a", { class: "back", href: to("clusters", { at: uid }) }, "‹ All clusters");
   const empty = make("div");
   const tiles = imageTiles({
-    context, label: `Images of ${nameOf(store.cluster(uid))}`, n: store.cluster(uid).size, remark: sureness, within: uid,
+    context, label: nameOf(store.cluster(uid)), n: store.cluster(uid).size, remark: sureness, within: uid,
     page: async (offset, limit, aborted) => (await api.get(`${api.of(store.name, "clusters", uid, "members")}?order=${order.value}&offset=${offset}&limit=${limit}`, { signal: aborted })).items,
   });
 
   const doing = {
-    r: { id: "rename", label: "Rename", run: () => { if (!root.querySelector(".renaming")) renameInPlace({ holder: names, title, store, uid, actions }); } },
+    r: { id: "rename", label: "Rename", run: () => { if (!root.querySelector(".renaming")) renameInPlace({ holder: names, title, store, uid, actions, ended: () => root.querySelector("#rename").focus({ preventScroll: true }) }); } },
     g: { id: "merge", label: "Merge with …", run: () => actions.merge([uid]) },
     p: { id: "split", label: "Split …", run: () => actions.split(uid) },
     "[": { id: "previous", label: "‹", name: "Previous cluster", run: () => step(-1) },
@@ -54,6 +54,7 @@ export async function show(root, context) {
     facts.replaceChildren(store.things(cluster.size), ...(lost || cluster.confidence === null ? [] : [` · ${percent(cluster.confidence)} sure on average`]),
       ...(cluster.runner_up ? [" · or ", make("bdi", {}, cluster.runner_up)] : []));
     empty.replaceChildren(...(cluster.size ? [] : [message(lost ? "Everything fits somewhere." : "There is nothing in it any more.")]));
+    tiles.element.setAttribute("aria-label", nameOf(cluster));
     document.title = `${nameOf(cluster)} · ${store.herd.name}`;
   }
 
@@ -73,8 +74,8 @@ export async function show(root, context) {
   function changed({ uids, mine }) {
     if (!store.cluster(uid)) {
       // After a merge, a split, or one taken back, the images are in what came of it.
-      const heir = mine && uids && store.clusters.find((cluster) => uids.has(cluster.uid));
-      go(heir ? to("cluster", { uid: heir.uid }) : to("clusters"));
+      const heirs = mine && uids ? store.clusters.filter((cluster) => uids.has(cluster.uid)).map((cluster) => cluster.uid) : [];
+      go(heirs.length === 1 ? to("cluster", { uid: heirs[0] }) : to("clusters", heirs.length ? { at: heirs[0] } : {}));
       return;
     }
     describe();
