@@ -10,10 +10,13 @@ from imageherd.herd import Herd
 
 
 def focused(page):
-    """Name of what has the focus; fails where nothing has it."""
-    element = page.driver.switch_to.active_element
-    assert element.tag_name != "body", "the focus is lost"
-    return element.accessible_name
+    """Name of what has the focus, which must not get lost."""
+
+    def name():
+        element = page.driver.switch_to.active_element
+        return element.tag_name != "body" and element.accessible_name
+
+    return page.until(name, "something that has the focus")
 
 
 def test_a_cluster_is_corrected_by_keys_alone(page, server, stored):
@@ -27,10 +30,9 @@ def test_a_cluster_is_corrected_by_keys_alone(page, server, stored):
     assert focused(page) == second.name
     page.press(Keys.ENTER)
     page.the("heading", second.name)
-    assert focused(page) == second.name
-
-    page.until(lambda: page.run("return document.querySelector('.tile[data-row]')"), "images")
-    page.tab_to("listbox", second.name)
+    page.settled("cluster")
+    grid = f"Images of {second.name}"
+    assert focused(page) == grid
     page.press("x", Keys.ARROW_RIGHT)
     page.press_with(Keys.ARROW_RIGHT, Keys.SHIFT)
     page.has("3 images selected")
@@ -45,39 +47,42 @@ def test_a_cluster_is_corrected_by_keys_alone(page, server, stored):
     page.the("textbox", "Find a cluster by its name")
     page.press(first.name, Keys.ENTER)
     page.has(f"{second.size - 3} images")
-    assert focused(page) == second.name
+    assert focused(page) == grid
     assert not set(rows) & set(images(page))
     page.press_with("z", Keys.CONTROL)
     page.has(f"{second.size} images")
     page.press_with("z", Keys.CONTROL, Keys.SHIFT)
     page.has(f"{second.size - 3} images")
 
-    page.tab_to("button", "Rename")
-    page.press(Keys.ENTER)
-    page.the("textbox", "Name")
+    name = re.compile("^New name of")
+    page.press("r")
+    page.the("textbox", name)
     page.press(Keys.ESCAPE)
-    page.until(lambda: not page.all("dialog"), "the dialog to close")
-    assert focused(page) == "Rename"
-    page.press(Keys.ENTER)
-    page.the("textbox", "Name")
+    page.until(lambda: not page.all("textbox", name), "the field to close")
+    assert focused(page) == second.name
+    page.press("r")
+    page.the("textbox", name)
     page.press("By keys", Keys.ENTER)
     page.the("heading", "By keys")
 
-    page.tab_to("button", "Split …")
+    page.press("p")
+    page.until(lambda: page.the("button", "Split it like this").is_enabled(), "a preview")
+    page.tab_to("button", "Split it like this")
     page.press(Keys.ENTER)
-    page.until(lambda: page.the("button", "Split it so").is_enabled(), "a preview")
-    page.tab_to("button", "Split it so")
-    page.press(Keys.ENTER)
-    page.has("400 images in 9 clusters")
+    page.the("heading", re.compile("^By keys [12]"))
+    page.settled("cluster")
     focused(page)
 
+    page.tab_to("link", "Clusters")
+    page.press(Keys.ENTER)
+    page.has("400 images in 9 clusters")
     page.tab_to("link", "By keys 1")
     page.press("x")
     page.tab_to("link", "By keys 2")
     page.press("x")
     page.has("2 clusters selected")
     page.press("g")
-    page.tab_to("button", re.compile("^Merge into one"))
+    page.has("Merge 2 clusters into one")
     page.press(Keys.ENTER)
     page.has("400 images in 8 clusters")
     focused(page)
@@ -94,8 +99,8 @@ def test_a_picture_opens_large_and_closes_with_the_focus_where_it_was(page):
     name = cards(page)[0].name
     page.tab_to("link", name)
     page.press(Keys.ENTER)
-    page.until(lambda: page.run("return document.querySelector('.tile[data-row]')"), "images")
-    page.tab_to("listbox", name)
+    page.the("heading", name)
+    page.settled("cluster")
     files = list(images(page).values())
     page.press(Keys.HOME, Keys.ENTER)
     page.the("heading", files[0], page.the("dialog"))
@@ -104,8 +109,8 @@ def test_a_picture_opens_large_and_closes_with_the_focus_where_it_was(page):
     page.press("x", Keys.ESCAPE)
     page.until(lambda: not page.all("dialog"), "the picture to close")
     page.has("1 image selected")
-    assert focused(page) == name
+    assert focused(page) == f"Images of {name}"
     page.press("s")
-    page.until(lambda: page.driver.current_url.find("search") > 0, "the search")
-    page.until(lambda: next(iter(images(page)), None) is not None, "what is like it")
+    page.settled("search")
+    page.the("heading", "More like this")
     focused(page)

@@ -4,6 +4,7 @@ import re
 
 from doing import open_cluster, pick, rename
 from screen import cards
+from selenium.webdriver import Keys
 
 from imageherd.herd import Herd
 
@@ -19,16 +20,16 @@ def test_what_one_does_the_other_sees(page):
     open_cluster(page, first.name)
     there = page.driver.current_window_handle
 
-    page.driver.switch_to.window(here)
+    page.turn_to(here)
     rename(page, first.name, "From the first tab")
     page.the("heading", "From the first tab")
 
-    page.driver.switch_to.window(there)
+    page.turn_to(there)
     page.the("heading", "From the first tab")
     page.click("button", re.compile("^Undo: "))
     page.the("heading", first.name)
 
-    page.driver.switch_to.window(here)
+    page.turn_to(here)
     page.the("heading", first.name)
     page.the("button", re.compile("^Redo: "))
 
@@ -41,9 +42,9 @@ def test_who_comes_second_is_told_and_loses_nothing(page, server):
     rows = pick(page, 2)
     Herd(server.herd).edit(page.name, author="Ann").rename(second.uid, "Ann was here")
     page.click("button", "Fits nowhere")
-    page.has("Changed meanwhile")
+    page.has("Changed in the meantime")
     page.has("Ann")
-    page.click("button", "Try again all the same")
+    page.click("button", "Do it all the same")
     page.has(f"{first.size - 2} images")
     done = Herd(server.herd).edit(page.name).undoable()[0]
     assert [(e.kind, e.payload.get("rows")) for e in done] == [
@@ -60,16 +61,15 @@ def test_a_server_that_was_killed_and_started_again(page, server):
     rename(page, first.name, "Before the kill")
     page.the("heading", "Before the kill")
     server.kill()
-    page.has("The connection to imageherd serve is lost")
+    page.has("imageherd serve does not answer")
     page.click("button", "Rename")
-    page.write("After the kill", "Name")
-    page.click("button", "Rename")
+    page.write("After the kill", re.compile("^New name of"))
+    page.press(Keys.ENTER)
     page.has("The server does not answer")
     server.start()
-    page.until(
-        lambda: "connection to imageherd serve is lost" not in page.text(), "the page to go on"
-    )
-    page.click("button", "Try again")
+    page.until(lambda: "imageherd serve does not answer" not in page.text(), "the page to go on")
+    page.the("textbox", re.compile("^New name of"))
+    page.press(Keys.ENTER)
     page.the("heading", "After the kill")
     page.click("link", "Clusters")
     assert {"After the kill", second.name} < {card.name for card in cards(page)}

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
     JavascriptException,
     StaleElementReferenceException,
-    WebDriverException,
 )
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -23,7 +24,14 @@ SETTLED = """return document.querySelector(`.view.of-${arguments[0]} h1`) &&
 REACH = """const it = arguments[0].labels?.[0] ?? arguments[0];
 it.scrollIntoView({ block: "center", behavior: "instant" });
 return it"""
-PATIENCE = 12.0
+# Looked at or clicked on in the middle of a change.
+PASSING = (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+    StaleElementReferenceException,
+)
+PATIENCE = 40.0
 """Seconds that anything may take: the machine may be busy with much else."""
 
 
@@ -44,8 +52,7 @@ class Page:
             try:
                 if found := condition():
                     return found
-            except (StaleElementReferenceException, JavascriptException):
-                # Read in the middle of a change: look again.
+            except PASSING:
                 pass
             if time.monotonic() > end:
                 raise AssertionError(
@@ -98,16 +105,9 @@ class Page:
 
         def clicked() -> bool:
             found = self.all(role, name, inside)
-            if not found:
-                return False
-            try:
-                # A box is often drawn by its label.
+            if found:
                 self.run(REACH, found[0]).click()
-            except WebDriverException as error:
-                if "click intercepted" in str(error) or "not interactable" in str(error):
-                    return False
-                raise
-            return True
+            return bool(found)
 
         self.until(clicked, f"{role} {name!r} to click on")
 
@@ -145,10 +145,16 @@ class Page:
         self.driver.switch_to.new_window("tab")
         self.open()
 
-    def narrow(self) -> None:
-        """Make the window as wide as a telephone."""
-        size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    def turn_to(self, tab: str) -> None:
+        """Go to a tab that is open, and bring it to the front."""
+        self.driver.switch_to.window(tab)
+        self.driver.execute_cdp_cmd("Page.bringToFront", {})
+
+    def sized(self, width: int, height: int, scale: int = 1) -> None:
+        """Look through a window of so many points; `scale` pixels to each, as on a telephone."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale}
+        how = size | {"mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", how)
 
     def deaf(self) -> None:
         """Keep from this page what the server says by itself, from its next loading on."""
