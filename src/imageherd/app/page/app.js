@@ -135,7 +135,6 @@ function arrive(place, { view }, isFirst) {
 }
 
 async function start() {
-  addEventListener("hashchange", route);
   document.addEventListener("visibilitychange", () => {
     listen();
     if (!document.hidden && store.name) store.refresh().catch(() => {});
@@ -149,6 +148,8 @@ async function start() {
     byId("view").replaceChildren(...tryAgain(error, () => location.reload()));
     return;
   }
+  // Not before: who is quick to choose a view would be led there without a herd.
+  addEventListener("hashchange", route);
   await route();
 }
 
