@@ -18,7 +18,7 @@ export function controls({ colours, zoom, all, lasso, selectMarked }) {
     markedButton.textContent = `Select the ${count(size)} highlighted`;
   });
   const element = make("div", { class: "map-controls controls" },
-    make("label", { class: "order" }, make("span", {}, "Colour by"), by), lassoButton, markedButton,
+    make("label", { class: "map-by" }, make("span", {}, "Colour by"), by), lassoButton, markedButton,
     make("span", { class: "map-zoom", role: "group", "aria-label": "Zoom" },
       button("−", () => zoom(1 / 1.6), { "aria-label": "Zoom out" }), button("+", () => zoom(1.6), { "aria-label": "Zoom in" }),
       button("All", all, { "aria-label": "Show the whole map" })));

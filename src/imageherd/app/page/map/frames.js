@@ -1,15 +1,38 @@
 // How many points a frame draws. Points come in random order, so that the first of them are a fair
-// sample: while the map moves only so many are drawn as leave it 30 frames a second; when it rests
-// the others follow, some a frame, until all are there. One frame is under way at a time, so that
-// input never waits for more than one.
-const MOVING_MS = 28;
+// sample: while the map moves only so many are drawn as cost a frame little more than it takes
+// anyway; when it rests the others follow, some a frame, until all are there. One frame is under
+// way at a time, so that input never waits for more than one.
+const MOVING_MS = 15;
 const RESTING_MS = 70;
-const AT_REST_AFTER = 120;
-const FEWEST = 2000;
+const AT_REST_AFTER = 100;
+const FEWEST = 10_000;
+const FORGET = 0.85;
+const GROW = 2;
+// A gap this long is a tab in the background or a machine asleep, not points.
+const NO_FRAME_MS = 1000;
+
+// What a point costs, in ms: the slope of the line through the last frames' (points, ms). A frame
+// has costs of its own, which drawing fewer points does not lower.
+export function costs(perPoint) {
+  let [n, x, y, xx, xy] = [0, 0, 0, 0, 0];
+  return {
+    learn(points, ms) {
+      [n, x, y, xx, xy] = [[n, 1], [x, points], [y, ms], [xx, points * points], [xy, points * ms]]
+        .map(([sum, more]) => sum * FORGET + more);
+      const spread = xx / n - (x / n) ** 2;
+      // Frames of one size tell nothing of the slope: then more is tried.
+      if (spread < (0.05 * x / n) ** 2) perPoint /= 1.2;
+      else perPoint = Math.max((xy / n - (x / n) * (y / n)) / spread, perPoint / GROW, 1e-7);
+    },
+    pointsFor: (ms) => Math.max(FEWEST, Math.round(ms / perPoint)),
+  };
+}
 
 // painter: paint(from, to) draws points, clearing first where from is 0; done() says whether what
 // was painted last is finished. full() is told when all points are there.
 export function frames(painter, full) {
+  // What software rendering takes, to begin with.
+  const cost = costs(1 / 1500);
   let total = 0;
   let drawn = 0;
   let stale = true;
@@ -17,26 +40,17 @@ export function frames(painter, full) {
   let began = 0;
   let pending = 0;
   let asked = 0;
-  // Points a millisecond; what software rendering manages, to begin with.
-  let rate = 1500;
-
-  function learn(now) {
-    const took = Math.max(now - began, 1);
-    // A short frame tells of the screen's clock, not of the points.
-    if (pending > FEWEST && (took > 8 || pending > rate * 8)) rate += 0.3 * (pending / took - rate);
-    pending = 0;
-  }
 
   function frame() {
     asked = 0;
     if (!total) return;
     const now = performance.now();
     if (pending && !painter.done()) return ask();
-    if (pending) learn(now);
+    if (pending && now - began < NO_FRAME_MS) cost.learn(pending, now - began);
+    pending = 0;
     if (!stale && drawn >= total) return full();
-    const budget = now - changed > AT_REST_AFTER ? RESTING_MS : MOVING_MS;
     const from = stale ? 0 : drawn;
-    drawn = Math.min(total, from + Math.max(FEWEST, Math.round(rate * budget)));
+    drawn = Math.min(total, from + cost.pointsFor(now - changed > AT_REST_AFTER ? RESTING_MS : MOVING_MS));
     stale = false;
     [began, pending] = [now, drawn - from];
     painter.paint(from, drawn);
@@ -59,6 +73,5 @@ export function frames(painter, full) {
       cancelAnimationFrame(asked);
       total = 0;
     },
-    told: () => ({ drawn, total, rate }),
   };
 }

@@ -1,6 +1,6 @@
 // What lies over the points: names of clusters, the point under the cursor, the lasso and the box.
 const MOST_NAMES = 400;
-const LINE = 18;
+const LINE = 22;
 const LONGEST = 32;
 const SAMPLE = 200_000;
 
@@ -36,7 +36,7 @@ export function overlay(canvas, plane) {
       const [x, y] = plane.toScreen(...at);
       if (x < 0 || x > width || y < LINE || y > height - LINE) continue;
       const text = short(name);
-      const half = widthOf(text) / 2 + 5;
+      const half = widthOf(text) / 2 + 10;
       if (x < half || x > width - half) continue;
       const band = Math.floor(y / LINE);
       const near = [band - 1, band, band + 1].flatMap((b) => taken.get(b) ?? []);
