@@ -37,6 +37,7 @@ def flow_of(page, i=0):
 
 def test_what_changed_groups_is_found_and_moved_by_keys_alone(page, two):
     a, b = two
+    page.settled("clusters")
     page.tab_to("link", "Compare")
     page.press(Keys.ENTER)
     page.settled("compare")

@@ -35,9 +35,14 @@ function groupsOf(answer) {
 }
 
 async function sideBySide(root, context, { other, others }) {
-  const { store, go, to, signal, notices } = context;
-  const choice = make("select", { id: "compare-with" }, ...others.map((name) => option(name, name)), option(store.name, "itself, as it was trained"));
-  choice.addEventListener("change", () => go(to("compare", { with: choice.value })));
+  const { store, to, signal, notices } = context;
+  const choice = make("select", { id: "compare-with", "aria-label": "Compare with" }, ...others.map((name) => option(name, name)), option(store.name, "itself, as it was trained"));
+  // In place: the arrow keys go from choice to choice, and must not lose the focus on the way.
+  choice.addEventListener("change", () => {
+    other = choice.value;
+    history.replaceState(null, "", to("compare", { with: other }));
+    load().catch(notices.problem);
+  });
   const facts = make("p", { class: "facts-line" });
   const body = make("div", { class: "comparison" });
   root.append(make("div", { class: "view-head" }, make("div", {}, heading(`Compare ${store.name}`), facts),
@@ -48,8 +53,13 @@ async function sideBySide(root, context, { other, others }) {
     return make("option", { value, selected: value === other }, label);
   }
 
+  let turn = 0;
   async function load() {
-    const answer = await api.get(`${api.of(store.name, "compare")}?with=${encodeURIComponent(other)}`, { signal });
+    const mine = ++turn;
+    root.setAttribute("aria-busy", "true");
+    const answer = await api.get(`${api.of(store.name, "compare")}?with=${encodeURIComponent(other)}`, { signal })
+      .finally(() => { if (mine === turn) root.removeAttribute("aria-busy"); });
+    if (mine !== turn) return;
     const n = answer.n_both;
     const theirs = titleOf(other, answer);
     facts.textContent = !n ? "The two have no image in common." : answer.n_changed
@@ -151,7 +161,7 @@ async function images(root, context, { other, a, b }) {
     make("div", { class: "view-head" }, make("div", {}, title, facts)));
   const theirName = other === store.name ? "as it was trained" : `in ${other}`;
   const tiles = imageTiles({
-    context, label: "Images that changed groups", page: async (offset, limit) => (await ask(offset, limit)).items,
+    context, label: "Images that changed groups", within: a, page: async (offset, limit) => (await ask(offset, limit)).items,
     remark: (item) => (a !== null && b !== null ? sureness(item) : `${nameOf({ uid: item.uid, name: item.cluster })} → ${nameOf({ uid: item.other_uid, name: item.other_cluster })}`),
   });
   const nobody = make("div");
