@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,8 +56,21 @@ def make_fabric(device: str = "auto", precision: str = "32", devices: int = 1) -
         strategy="ddp" if devices > 1 else "auto",
         precision="32-true" if precision == "32" else precision,  # type: ignore[arg-type]
     )
-    fabric.launch()
+    with _quiet():
+        fabric.launch()
     return fabric
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Fabric logs of every process that joins."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_fabric() -> None:

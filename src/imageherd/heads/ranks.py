@@ -102,8 +102,8 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            # Gloo begins with the place in its source.
-            why = re.sub(r"^\[[^]]*\]\s*", "", str(error).splitlines()[0]).rstrip(".")
+            # Gloo begins with the place in its source, and ends with advice and good wishes.
+            why = re.split(r"\. |\.?\n|\.$", re.sub(r"^\[[^]]*\]\s*", "", str(error)))[0]
             raise LostTouchError(
                 f"Process {self.rank + 1} of {self.count} has lost touch with the others ({why})."
             ) from error
