@@ -165,6 +165,18 @@ def test_there_and_back(herd, tmp_path, url):
     assert published(url) == ["published/00000001.json"]
 
 
+def test_what_shows_images_stays_here(herd, tmp_path):
+    herd.report()
+    for name in ("thumbnails/96/a.webp", "report/figures/a.png", "report/map-x.npy.txt"):
+        (herd.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (herd.path / name).write_text("a picture")
+    push(herd.path, URL)
+    pull(URL, tmp_path / "theirs.herd")
+    (map_,) = (tmp_path / "theirs.herd" / "report").iterdir()
+    assert map_.read_bytes() == (herd.path / "report" / map_.name).read_bytes()
+    assert not (tmp_path / "theirs.herd" / "thumbnails").exists()
+
+
 def test_anyone_can_read_what_lies_there(herd):
     push(herd.path, URL)
     store = Store(URL)
@@ -191,8 +203,8 @@ def test_it_goes_to_and_fro(herd, made, tmp_path):
     grown = push(herd.path, URL)
     assert (grown.number, grown.n_sent < grown.n_files) == (2, True)
     # Looking at it is no change of it.
-    Herd(theirs).report()
     Herd(theirs).neighbors(k=5)
+    Herd(theirs).report()
     fetched = pull(URL, theirs)
     assert (fetched.number, fetched.n_fetched) == (2, grown.n_sent)
     assert len(Herd(theirs).clustering().rows) == 69

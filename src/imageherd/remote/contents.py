@@ -29,6 +29,8 @@ INCOMING = "incoming"
 
 # Of use to this machine alone, and made again when needed.
 _LEFT_OUT = ("checkpoints", "search", "thumbnails", INCOMING)
+# With pictures, or without where a machine has none: of the report, the map alone is all's.
+_PAGES = re.compile(r"report/(?!map-[^/]+\.npy$)")
 # Made from the rest by looking at a herd: no change of it.
 _DERIVED = ("neighbors", "report")
 # Seconds; what is written at once is whole in far less.
@@ -141,6 +143,8 @@ def contents(herd: Path, scratch: Path, *, read_all: bool = False) -> tuple[File
         for path in (at / name for name in sorted(names)):
             inside = path.relative_to(herd).as_posix()
             if path.name[0] == "." or inside == REMOTES or path in journal[1:]:
+                continue
+            if _PAGES.match(inside):
                 continue
             if path == journal[0]:
                 inside = f"{at.relative_to(herd).as_posix()}/{EDITS}"

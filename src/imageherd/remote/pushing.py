@@ -51,8 +51,8 @@ def push(herd: str | Path, url: str) -> Pushed:
     """Put a herd on an object store, or what has changed in it since the last time.
 
     Killed at any moment, the next call goes on with what is missing, and whoever pulls meanwhile
-    gets the push before. Left out are checkpoints, thumbnails and the lists of search, which are
-    made again when needed, and the images themselves, which a herd never holds.
+    gets the push before. Left out are reports, thumbnails, checkpoints and the lists of search,
+    which are made again when needed: nothing that is sent shows an image.
 
     Parameters
     ----------
