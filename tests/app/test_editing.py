@@ -1,5 +1,7 @@
 """Editing over HTTP: what is answered, what is refused, and what others see."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from imageherd.herd import Herd
@@ -179,3 +181,28 @@ def test_the_log_comes_in_pages_newest_first_with_the_names_of_its_time(client, 
     assert said[:2] == ["Renamed “name 4” to “last”", "Renamed “name 3” to “name 4”"]
     assert len(said) == 6
     assert rest["next"] is None
+
+
+def test_many_at_once_lose_nothing_and_read_what_is_so(edit, known, client, herd):
+    def move(row):
+        told = edit(kind="move", rows=[row]).json()
+        seen = client.get(BASE).json()
+        assert sum(c["size"] for c in seen["clusters"]) == 24
+        return told["edit"]["payload"]["to"], told["state"]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(move, range(16)))
+    assert len({uid for uid, _ in made}) == 16
+    assert {state for _, state in made} == {f"v0001.{seq}" for seq in range(1, 17)}
+    assert len(herd.edit().log()) == 16
+
+
+def test_of_two_that_saw_the_same_one_is_refused(edit, known):
+    uid = known.clusters[0].uid
+
+    def rename(name):
+        answer = edit({"If-Match": '"v0001.0"'}, kind="rename", uid=uid, name=name)
+        return answer.status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(rename, "abcd")) == [201, 409, 409, 409]

@@ -66,7 +66,9 @@ def test_without_the_token_there_is_nothing(headers):
     for path in ("/", "/api/herd", "/page/app.js", "/api/openapi.json", "/?token=wrong"):
         answer = asking(**headers).get(path)
         assert answer.status_code == 401
-        assert "link" in answer.json()["detail"]
+        assert "link" in answer.text
+        kind = "text/plain" if path.partition("?")[0] == "/" else "application/json"
+        assert answer.headers["content-type"].startswith(kind)
         assert "set-cookie" not in answer.headers
 
 
@@ -147,3 +149,28 @@ def test_errors_are_sentences(client):
         assert answer.status_code == 404
         assert answer.json()["detail"].endswith(".")
     assert client.delete("/api/herd").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/secret/place"), "No space left on device."),
+        (TypeError("/secret/place"), "This is a bug in imageherd (TypeError)"),
+        (ImageherdError("{herd}/clusterings is damaged."), "photos.herd/clusterings is damaged."),
+    ],
+)
+def test_an_error_tells_neither_paths_nor_code(herd, monkeypatch, error, said):
+    app = create_app(herd.path, TOKEN)
+
+    def fail(name):
+        if isinstance(error, ImageherdError):
+            raise ImageherdError(str(error).replace("{herd}", str(herd.path)))
+        raise error
+
+    monkeypatch.setattr(app.state.opened, "view", fail)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    answer = client.get("/api/clusterings/default", headers=BEARER)
+    assert answer.status_code == (400 if isinstance(error, ImageherdError) else 500)
+    assert said in answer.json()["detail"]
+    assert "/secret" not in answer.text
+    assert str(herd.path.parent) not in answer.text

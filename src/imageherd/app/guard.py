@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -85,7 +85,9 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         login = scope["path"] == "/" and any(map(self._is_token, given))
         if not login and not self._known(headers):
-            return _problem(401, "Open the link that imageherd printed: it holds the token.")
+            said = "Open the link that imageherd printed: it holds the token."
+            # At the door stands a person.
+            return PlainTextResponse(said, 401) if scope["path"] == "/" else _problem(401, said)
         if scope["method"] not in ("GET", "HEAD") and not _own_site(headers, host):
             return _problem(403, "Another site asked for this in your name; it was not done.")
         length = headers.get("content-length", "0")

@@ -84,6 +84,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(EditConflictError, _conflict)
     app.add_exception_handler(ImageherdError, _mistake)
+    app.add_exception_handler(OSError, _outside)
     app.add_exception_handler(Exception, _bug)
     for module in ROUTERS:
         app.include_router(module.router, prefix="/api")
@@ -139,7 +140,7 @@ def serve(
         )
         server = uvicorn.Server(config)
         app.state.closing = lambda: server.should_exit
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         ready(f"http://[{shown}]:{found}" if ":" in shown else f"http://{shown}:{found}")
         server.run(sockets=[listening])
 
@@ -209,6 +210,13 @@ def _conflict(request: Request, error: Any) -> JSONResponse:
     state = here.state(name)
     answer = {"detail": str(error), "state": state, "since": since}
     return JSONResponse(answer, 409, {"ETag": f'"{state}"'})
+
+
+def _outside(request: Request, error: Any) -> JSONResponse:
+    # The machine's state, such as a full disk; the path is nobody's business.
+    _log.error("%s %s: %s", request.method, request.url.path, error)
+    said = f"The herd cannot be read or written: {error.strerror or type(error).__name__}."
+    return JSONResponse({"detail": said}, 500)
 
 
 def _bug(request: Request, error: Any) -> JSONResponse:

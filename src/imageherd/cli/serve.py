@@ -99,7 +99,10 @@ def serve(
         from imageherd.app.server import serve as run
 
         if not _is_local(host):
-            screen.note(f"{host} can be reached by other machines; who has the link may edit.")
+            screen.note(
+                f"{host} can be reached from other machines: who has the link may edit. There, it "
+                "begins with this machine's name or address."
+            )
         secret = token or secrets.token_urlsafe(24)
 
         def ready(address: str) -> None:
@@ -120,7 +123,7 @@ def serve(
 
 
 def _say(screen: Screen, herd: Path, link: str) -> None:
-    screen.remark(f"{shown(herd)} is open in the browser, at the link below. Ctrl-C ends it.")
+    screen.remark(f"See {shown(herd)} in the browser, at the link below. Ctrl-C ends it.")
     screen.line(link)
     screen.result({"herd": herd, "link": link})
     sys.stdout.flush()
