@@ -22,7 +22,7 @@ import typer
 from imageherd.cli.progress import reporter_for
 from imageherd.cli.screen import Screen, shown
 from imageherd.errors import ImageherdError
-from imageherd.pretraining.places import WORK
+from imageherd.pretraining.places import WORK, is_first_process
 from imageherd.progress import reporting
 from imageherd.project import is_half_pulled, is_herd
 
@@ -112,6 +112,8 @@ def _fail(screen: Screen, text: str, code: int, cause: BaseException) -> NoRetur
 
 
 def _say_stopped(screen: Screen, herd: Path | None) -> None:
+    if not is_first_process():
+        return
     again = shlex.join(["imageherd", *sys.argv[1:]])
     begun = herd is not None and ((herd / WORK).is_dir() or is_half_pulled(herd))
     kept = herd is not None and (begun or is_herd(herd))
