@@ -78,7 +78,7 @@ async function draw(root, context, about, { plain = false, restart }) {
   let ratio = 1;
   let isLasso = false;
 
-  const size = () => 2 * radius(n, flat.view.zoom);
+  const size = () => 2 * radius(n, flat.view);
   const looking = () => ({ x: flat.view.x, y: flat.view.y, scale: flat.scale(), width: flat.view.width, height: flat.view.height });
   const loop = frames({
     paint: (from, upTo) => painter.paint(looking(), size(), ratio, from, upTo, upTo < n ? Math.min(marked, MARKED_WHILE_MOVING) : marked),
@@ -94,8 +94,9 @@ async function draw(root, context, about, { plain = false, restart }) {
     selectMarked: () => rows().then((known) => select.add(colours.markedPoints().map((i) => known[i]))),
   });
   root.querySelector(".view-head").append(bar.element);
+  area.append(bar.zoomers);
   root.append(make("div", { class: "map" }, area, legendPlace), bar.help);
-  if (isPlain) root.append(make("p", { class: "map-note", role: "note" }, `This browser offers no WebGL2, so the map is drawn more simply${n < about.n ? `, and only ${count(n)} of the ${store.things(about.n)} are on it` : ""}.`));
+  if (isPlain) root.append(make("p", { class: "map-note", role: "note" }, `WebGL2 is not to be had here, so the map is drawn more simply${n < about.n ? `, and only ${count(n)} of the ${store.things(about.n)} are on it` : ""}.`));
 
   function rested() {
     over.dataset.drawn = n;
@@ -150,7 +151,7 @@ async function draw(root, context, about, { plain = false, restart }) {
     if (i >= 0) select.toggle((await rows())[i]);
   }
   let tapped = -1;
-  const stopListening = listen(over, {
+  listen(over, {
     pan: (dx, dy) => { flat.moveBy(dx, dy); moved(); },
     zoom: (factor, sx, sy) => { flat.zoomBy(factor, sx, sy); moved(); },
     all: showAll,
@@ -200,12 +201,13 @@ async function draw(root, context, about, { plain = false, restart }) {
     return colours.edited();
   }
   const told = (work) => (...given) => work(...given)?.catch?.((error) => context.notices.problem(error));
-  const offs = [store.subscribe(told(edited)), select.subscribe(told(showSelected)), stopListening];
-  const themed = () => { colours.repaint(); moved(); };
-  document.addEventListener("themechange", themed);
+  const offs = [store.subscribe(told(edited)), select.subscribe(told(showSelected))];
+  const ended = new AbortController();
+  const on = (target, event, react) => target.addEventListener(event, react, { signal: ended.signal });
   let givenUp = 0;
-  canvas.addEventListener("webglcontextlost", () => { givenUp = setTimeout(() => restart({ plain: true }), GIVEN_BACK_WITHIN); });
-  canvas.addEventListener("repaint", () => { clearTimeout(givenUp); moved(); });
+  on(document, "themechange", () => { colours.repaint(); moved(); });
+  on(canvas, "webglcontextlost", () => { givenUp = setTimeout(() => restart({ plain: true }), GIVEN_BACK_WITHIN); });
+  on(canvas, "repaint", () => { clearTimeout(givenUp); moved(); });
   const watch = new ResizeObserver(resize);
   watch.observe(area);
   resize();
@@ -215,7 +217,7 @@ async function draw(root, context, about, { plain = false, restart }) {
 
   return () => {
     offs.forEach((off) => off());
-    document.removeEventListener("themechange", themed);
+    ended.abort();
     clearTimeout(givenUp);
     watch.disconnect();
     loop.stop();

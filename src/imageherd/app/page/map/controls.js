@@ -18,13 +18,13 @@ export function controls({ colours, zoom, all, lasso, selectMarked }) {
     markedButton.textContent = `Select the ${count(size)} highlighted`;
   });
   const element = make("div", { class: "map-controls controls" },
-    make("label", { class: "map-by" }, make("span", {}, "Colour by"), by), lassoButton, markedButton,
-    make("span", { class: "map-zoom", role: "group", "aria-label": "Zoom" },
-      button("−", () => zoom(1 / 1.6), { "aria-label": "Zoom out" }), button("+", () => zoom(1.6), { "aria-label": "Zoom in" }),
-      button("All", all, { "aria-label": "Show the whole map" })));
+    make("label", { class: "map-by" }, make("span", {}, "Colour by"), by), lassoButton, markedButton);
+  const zoomers = make("div", { class: "map-zoom", role: "group", "aria-label": "Zoom" },
+    button("+", () => zoom(1.6), { "aria-label": "Zoom in" }), button("−", () => zoom(1 / 1.6), { "aria-label": "Zoom out" }),
+    button("⤢", all, { "aria-label": "Show the whole map", title: "Show the whole map" }));
   const help = make("p", { class: "map-help", id: "map-help" },
     "Drag to move, scroll or pinch to zoom, click an image to select it, double-click to open its cluster; hold Shift and drag to draw around many. ",
     "By keyboard: arrows move, + and − zoom, 0 shows all, x selects the image at the cross, b opens a box around it that Shift and arrows resize and Enter selects.");
   const offer = (labels) => by.append(...labels.map((name) => make("option", { value: `=${name}` }, name)));
-  return { element, help, offer };
+  return { element, zoomers, help, offer };
 }

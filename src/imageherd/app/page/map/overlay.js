@@ -33,11 +33,11 @@ export function overlay(canvas, plane) {
     const taken = new Map();
     for (const { name, at } of shown.names) {
       if (taken.size >= MOST_NAMES) break;
-      const [x, y] = plane.toScreen(...at);
-      if (x < 0 || x > width || y < LINE || y > height - LINE) continue;
+      const [middle, y] = plane.toScreen(...at);
+      if (middle < 0 || middle > width || y < LINE || y > height - LINE) continue;
       const text = short(name);
       const half = widthOf(text) / 2 + 10;
-      if (x < half || x > width - half) continue;
+      const x = Math.max(half, Math.min(middle, width - half));
       const band = Math.floor(y / LINE);
       const near = [band - 1, band, band + 1].flatMap((b) => taken.get(b) ?? []);
       if (near.some(([a, b, h]) => Math.abs(a - x) < h + half && Math.abs(b - y) < LINE)) continue;

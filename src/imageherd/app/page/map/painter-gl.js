@@ -167,6 +167,6 @@ export function glPainter(canvas) {
   start();
   return {
     set, paint, done,
-    end: () => gl.getExtension("WEBGL_lose_context")?.loseContext(),
+    end: () => { if (!gl.isContextLost()) gl.getExtension("WEBGL_lose_context")?.loseContext(); },
   };
 }

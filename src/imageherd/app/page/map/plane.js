@@ -47,7 +47,9 @@ export function plane(bounds) {
   return { view, scale, toScreen, toMap, moveBy, zoomBy, showAll, resize };
 }
 
-// Radius of a point in CSS pixels: small where there are many, larger as one comes closer.
-export function radius(n, zoom) {
-  return Math.min(Math.max(100 / Math.sqrt(n), 0.8), 5.5) * Math.min(Math.sqrt(zoom), 4);
+// Radius of a point in CSS pixels: small where there are many or little room, larger as one comes
+// closer.
+export function radius(n, { zoom, width, height }) {
+  const room = Math.max(0.55, Math.min(1, Math.min(width, height) / 520));
+  return Math.min(Math.max((100 / Math.sqrt(n)) * room, 0.8), 5.5 * room) * Math.min(Math.sqrt(zoom), 4);
 }
