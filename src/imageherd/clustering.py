@@ -88,7 +88,7 @@ class Clustering:
     quality : Quality or None
         How well each image sits in its place; None if made before that was kept.
     by_hand : ndarray of bool, shape (n,), or None
-        Which images a person has placed; None where there are no edits.
+        Which images a person has placed; None where there are none.
     as_trained : Clustering or None
         What it was before a person's edits; None where there are none.
     """
@@ -262,6 +262,8 @@ def describe(
     name: str,
     config: dict[str, Any],
     previous: Clustering | None = None,
+    uids: list[int] | None = None,
+    by_hand: NDArray[np.bool_] | None = None,
 ) -> Clustering:
     """Turn a head's probabilities into a clustering: uids, sizes, medoids.
 
@@ -282,6 +284,10 @@ def describe(
         and "next_uid" are added.
     previous : Clustering, optional
         The version before, whose uids are kept where the clusters are the same.
+    uids : list of int, optional
+        The cluster of each column, where that is known.
+    by_hand : ndarray of bool, shape (n,), optional
+        Which images a person has placed: of their clusters they are certain.
     """
     n_clusters = probabilities.shape[1]
     every = list(range(n_clusters))
@@ -290,17 +296,20 @@ def describe(
     sizes = np.bincount(labels[placed], minlength=n_clusters)
     rank = np.empty(n_clusters, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(n_clusters)
-    ranked = match_uids(
-        rank[labels[placed]], rows[placed], n_clusters, previous, warm="warm_start" in config
-    )
-    columns = [ranked[r] for r in rank]
+    if uids is None:
+        ranked = match_uids(
+            rank[labels[placed]], rows[placed], n_clusters, previous, warm="warm_start" in config
+        )
+    columns = [ranked[r] for r in rank] if uids is None else uids
     of_column = np.array(columns, dtype=np.int32)
-    uids = np.where(labels < 0, np.int32(NOWHERE), of_column[labels])
-    second = of_column[second]
-    clusters = clusters_of(rows, X, uids, probability)
+    cluster = np.where(labels < 0, np.int32(NOWHERE), of_column[labels])
+    if by_hand is not None:
+        probability = np.where(by_hand & (labels >= 0), np.float32(1), probability)
+    clusters = clusters_of(rows, X, cluster, probability)
     floor = previous.config["next_uid"] if previous else 1
     config = config | {"uids": columns, "next_uid": max(floor, max(columns) + 1)}
-    return Clustering(name, "", rows, uids, probability, second, clusters, config)
+    about = (rows, cluster, probability, of_column[second], clusters, config)
+    return Clustering(name, "", *about, by_hand=by_hand)
 
 
 def clusters_of(
@@ -369,4 +378,7 @@ def extended(
         quality=joined(clustering.quality, quality, order)
         if clustering.quality and quality
         else None,
+        by_hand=None
+        if clustering.by_hand is None
+        else np.concatenate([clustering.by_hand, np.zeros(len(rows), dtype=bool)])[order],
     )

@@ -22,22 +22,24 @@ from imageherd.clustering import (
     Clustering,
     describe,
     probabilities_of,
-    some_rows,
     with_names,
 )
 from imageherd.counting import Count
 from imageherd.derived import N_NEIGHBORS, Features, naming_of, rows_digest, voted_names
+from imageherd.device import resolve_device
 from imageherd.duplicates import find_duplicates, graph_among, seconds_of
 from imageherd.edits.carrying import before_another
+from imageherd.edits.learning import Lesson
 from imageherd.errors import ImageherdError
 from imageherd.features.views import view_sets
 from imageherd.heads import HEADS
 from imageherd.heads.base import Head
 from imageherd.heads.make import make_head
+from imageherd.heads.processes import check_sharing
 from imageherd.merging import with_dendrogram
-from imageherd.neighbors import NeighborGraph, Rows, knn_query
-from imageherd.quality import N_NEIGHBORS as N_NEAREST
-from imageherd.quality import judge, set_aside, similarity_to_nearest
+from imageherd.neighbors import NeighborGraph, Rows
+from imageherd.quality import judge, set_aside
+from imageherd.sampling import draw, of_all, strangers
 from imageherd.versions import Versions
 
 # Beyond, neighbours are too dear for a method that has no use for them.
@@ -96,6 +98,7 @@ def fit(
     reject: float,
     train_on: int | None = None,
     start: Head | None = None,
+    lesson: Lesson | None = None,
     params: dict[str, Any],
 ) -> Clustering:
     """Fit a head and write what it finds as the next version; the herd's lock must be held.
@@ -128,10 +131,14 @@ def fit(
         As in `Herd.cluster`.
     start : Head, optional
         The head of the current version, to go on from; see `imageherd.heads.base.Head.fit`.
+    lesson : Lesson, optional
+        What it is to learn from the edits of that version. The images that a person has placed are
+        fitted in any case, and stay where they were placed.
     params : dict
         Parameters of the head, random_state and device included. Besides these "views", for
         methods that train on augmented views (scp, lsdc): True trains on those kept beside the
-        features, False on none; left out, SCP takes them where every image has some.
+        features, False on none; left out, SCP takes them where every image has some. And "devices",
+        as in `imageherd.heads.base.Head.fit`.
 
     Raises
     ------
@@ -141,14 +148,16 @@ def fit(
     """
     if not 0 <= reject < 1:
         raise ImageherdError(f"reject={reject} is out of range; give a number in [0, 1).")
-    sample, drawn = _sample(data, train_on, params["random_state"])
-    n, wanted_views = len(sample.rows), params.get("views")
-    params = {name: value for name, value in params.items() if name != "views"}
+    always = None if lesson is None else lesson.rows
+    sample, drawn = draw(data, train_on, params["random_state"], always)
+    n, wanted_views, devices = len(sample.rows), params.get("views"), params.get("devices", 1)
+    params = {name: value for name, value in params.items() if name not in ("views", "devices")}
     k = 2 if n_clusters == "auto" else int(n_clusters)
     asked = make_head(stand_in(method, params), k, n, **params)
+    check_sharing(asked, resolve_device(params["device"]), devices)
     settings: dict[str, Any] = {"features": data.key}
     settings |= {"keep_duplicates": keep_duplicates, "reject": reject, **naming_of(data)}
-    warm = _warm(versions, start)
+    warm = _warm(versions, start, lesson)
     settings |= warm | ({} if sample is data else {"train_on": n})
 
     @cache
@@ -182,21 +191,25 @@ def fit(
     views = views_for(method, fitted, wanted_views)
     seen = {} if views is None else {"views": views.shape[1]}
     settings |= {"method": method, "params": head.get_params(), **seen}
+    kept = np.arange(n) if fitted is sample else np.flatnonzero(copy_of < 0)
+    place = np.searchsorted(kept, np.where(copy_of < 0, np.arange(n), copy_of))
+    known = None if lesson is None else lesson.constraints(sample.rows, place)
     run = herd / "checkpoints" / _checkpoint(method, settings["params"] | seen | warm, data, fitted)
     run.parent.mkdir(exist_ok=True)
-    kept = np.arange(n) if fitted is sample else np.flatnonzero(copy_of < 0)
     among = _graph_for(head, graph, kept, sample, params["device"])
-    head.fit(fitted.X, neighbors=among, views=views, checkpoint=run, start=start)
+    facts: dict[str, Any] = {"neighbors": among, "views": views, "checkpoint": run}
+    head.fit(fitted.X, **facts, start=start, constraints=known, devices=devices)
     labels = head.labels_ if fitted is sample else _labels_of_all(head, sample.X, copy_of)
     rejecting = graph if reject else None
     labels = _checked(method, labels, rejecting, reject)
     copies = np.where(copy_of < 0, -1, sample.rows[copy_of])
     if sample is not data:
-        far = _strangers(rejecting, sample, data, drawn, reject, params["device"])
-        labels, copies = _of_all(labels, copies, drawn, far)
+        far = strangers(rejecting, sample, data, drawn, reject, params["device"])
+        labels, copies = of_all(labels, copies, drawn, far)
         graph = None
+    labels = labels if lesson is None else lesson.held(labels, data.rows)
     P = probabilities_of(head, data.vectors)
-    found = keep(herd, versions, data, head, P, labels, settings, graph, copies)
+    found = keep(herd, versions, data, head, P, labels, settings, graph, copies, lesson)
     trials.unlink(missing_ok=True)
     return found
 
@@ -211,6 +224,7 @@ def keep(
     settings: dict[str, Any],
     graph: NeighborGraph | None,
     copies: NDArray[np.int64],
+    lesson: Lesson | None = None,
 ) -> Clustering:
     """Describe, judge and name what a head found, and write it as the next version.
 
@@ -230,14 +244,21 @@ def keep(
         Of the images; without one nothing is said of their places.
     copies : ndarray of int64, shape (n,)
         The row of the image that each is a copy of, -1 for none.
+    lesson : Lesson, optional
+        What the head has learned from the edits of the version before.
     """
-    name, previous = versions.folder.name, before_another(versions, P.shape[1])
-    X = data.vectors
-    found = describe(data.rows, X, P, labels, name=name, config=settings, previous=previous)
+    learned = () if lesson is None else lesson.edits
+    known = {} if lesson is None else lesson.places(data.rows)
+    stay = lesson is not None
+    previous = before_another(versions, P.shape[1], learned, placed_stay=stay)
+    X, known = data.vectors, known | {"previous": previous}
+    about = {"name": versions.folder.name, "config": settings, **known}
+    found = describe(data.rows, X, P, labels, **about)
     found = replace(found, quality=judge(found.uids, graph, copies))
     found = with_dendrogram(found, X)
     found = with_names(found, voted_names(herd, data, found.uids))
-    return versions.write(found, head, head.history_)
+    found = versions.write(found, head, head.history_)
+    return found if lesson is None else lesson.hand_on_names(found, versions)
 
 
 def views_for(
@@ -272,23 +293,11 @@ def views_for(
     return data.views
 
 
-def _sample(
-    data: Features, train_on: int | None, random_state: int
-) -> tuple[Features, NDArray[np.int64]]:
-    """Draw the images to fit, all by default; with their positions, ascending."""
-    n = len(data.rows)
-    if train_on is not None and train_on < 2:
-        raise ImageherdError(f"train_on={train_on} images are too few to fit; give 2 or more.")
-    if train_on is None or train_on >= n:
-        return data, np.arange(n)
-    drawn = np.sort(np.random.default_rng(random_state).choice(n, train_on, replace=False))
-    return Features(data.rows[drawn], data.key, data.store), drawn
-
-
-def _warm(versions: Versions, start: Head | None) -> dict[str, str]:
-    """Say in the settings which version was gone on from."""
+def _warm(versions: Versions, start: Head | None, lesson: Lesson | None) -> dict[str, Any]:
+    """Say in the settings which version was gone on from, and what was learned of it."""
     current = versions.current() if start is not None else None
-    return {} if current is None else {"warm_start": current.version}
+    learned = {} if lesson is None else {"learned": lesson.about()}
+    return learned if current is None else learned | {"warm_start": current.version}
 
 
 def _checked(
@@ -303,39 +312,6 @@ def _checked(
             "another method."
         )
     return labels
-
-
-def _of_all(
-    labels: NDArray[np.int32],
-    copies: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-    far: NDArray[np.bool_],
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Spread what is known of those drawn over all images; the head puts the others, but `far`."""
-    every = np.where(far, np.int32(NOWHERE), np.int32(MOST_PROBABLE))
-    of = np.full(len(far), -1)
-    every[drawn], of[drawn] = labels, copies
-    return every, of
-
-
-def _strangers(
-    graph: NeighborGraph | None,
-    sample: Features,
-    data: Features,
-    drawn: NDArray[np.int64],
-    reject: float,
-    device: str,
-) -> NDArray[np.bool_]:
-    """Tell which images outside the sample lie farther out than all but `reject` of the sample."""
-    far = np.zeros(len(data.rows), dtype=bool)
-    if graph is None:
-        return far
-    others = np.setdiff1d(np.arange(len(data.rows)), drawn)
-    k = min(N_NEAREST, graph.k)
-    similar = knn_query(sample.X, some_rows(data.vectors, others), k, device=device)[1]
-    mean = similar.mean(1, dtype=np.float64).astype(np.float32)
-    far[others] = mean < np.quantile(similarity_to_nearest(graph), reject)
-    return far
 
 
 def _trials(

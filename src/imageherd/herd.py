@@ -41,7 +41,7 @@ from imageherd.search import search
 from imageherd.search_space import Hits
 from imageherd.sources import add_source, source_index, sources_of
 from imageherd.versions import clustering_of, versions_of
-from imageherd.warm_start import asked_again
+from imageherd.warm_start import begin
 
 
 class Herd:
@@ -179,6 +179,7 @@ class Herd:
         neighbors: str = "auto",
         train_on: int | None = None,
         warm_start: bool = False,
+        learn_edits: bool = False,
         **params: Any,
     ) -> Clustering:
         """Fit a head on the herd's features, name the clusters and keep the result as a version.
@@ -205,23 +206,22 @@ class Herd:
         neighbors : {"auto", "exact", "approx"}, default="auto"
             How they are found; see `imageherd.derived.kept_graph`.
         train_on : int, optional
-            Fit so many images, drawn at random; the others go where the head puts them. Neighbors
-            are looked for among those drawn only.
-        warm_start : bool, default=False
+            Fit so many images, drawn at random, their neighbors among them; the head puts others.
+        warm_start, learn_edits : bool, default=False
             Go on from the current version of `name`, with its method, number of clusters, features
-            and parameters; see `imageherd.warm_start.asked_again`.
+            and parameters, or learn what a person edited in it too; see `imageherd.warm_start`.
         **params
             Parameters of the head; `views` and `devices` as in `imageherd.fitting.fit`.
         """
-        versions, start = versions_of(self.path, name), None
-        if warm_start:
-            start = versions.head((old := self.clustering(name)).version, device=device)
+        start, lesson, where = None, None, {"random_state": random_state, "device": device}
+        if warm_start or learn_edits:
             asked = (method, n_clusters, features, params)
-            method, n_clusters, features, params = asked_again(old, start, *asked)
+            start, lesson, asked = begin(self.path, name, asked, learn_edits, random_state, device)
+            method, n_clusters, features, params = asked
         with self._writing():
             data, how = self.features(features), partial(self.neighbors, how=neighbors)
             found = fit(
-                *(self.path, versions, data, self.items(), how),
+                *(self.path, versions_of(self.path, name), data, self.items(), how),
                 lambda some: self.count(some, random_state=random_state),
                 method=method or "tsp",
                 n_clusters=n_clusters,
@@ -229,7 +229,8 @@ class Herd:
                 reject=reject,
                 train_on=train_on,
                 start=start,
-                params=params | {"random_state": random_state, "device": device},
+                lesson=lesson,
+                params=params | where,
             )
             remove_leftovers(self.path, self._readable())
         return found

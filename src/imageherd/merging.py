@@ -224,7 +224,8 @@ def keep_merged(herd: Path, clustering: Clustering, n_clusters: int, to: str | N
         )
     source = versions_of(herd, clustering.name)
     if to is None:
-        clustering = before_another(source, len(clustering.config["uids"])) or clustering
+        n = len(clustering.config["uids"])
+        clustering = before_another(source, n, placed_stay=True) or clustering
     clustering = clustering.as_trained or clustering
     found, given = merged(clustering, n_clusters), source.given_names()
     head = source.head(clustering.version)

@@ -139,6 +139,7 @@ class Versions:
             parts=table["part"].to_numpy() if "part" in table.column_names else None,
             folder=self.folder,
             quality=_quality(table),
+            by_hand=table["by_hand"].to_numpy() if "by_hand" in table.column_names else None,
         )
 
     def _unreadable(self, folder: Path, error: Exception) -> ImageherdError:
@@ -167,6 +168,8 @@ class Versions:
             }
             if clustering.parts is not None:
                 columns["part"] = clustering.parts.astype(np.int32)
+            if clustering.by_hand is not None:
+                columns["by_hand"] = clustering.by_hand
             if clustering.quality is not None:
                 columns |= vars(clustering.quality)
             _write_table(temporary / "assignments.parquet", columns)

@@ -6,48 +6,57 @@ import torch
 
 from imageherd.heads import HEADS
 from imageherd.heads.base import CollapseWarning
-from imageherd.heads.constraints import DRAWN, Constraints, Drawn
+from imageherd.heads.constraints import DRAWN, KINDS, Constraints, Drawn, belief_losses
 from reference import constraints as plain
 
 NONE = np.empty((0, 2), dtype=np.int64)
 RNG = np.random.default_rng(0)
 
 
-def drawn(m, a, b, K, n=50):
-    rows = torch.from_numpy(RNG.integers(n, size=(m + 2 * a + 2 * b)))
-    fixed = torch.stack([rows[:m], torch.from_numpy(RNG.integers(K, size=m))], 1)
-    must, cannot = rows[m : m + 2 * a].view(-1, 2), rows[m + 2 * a :].view(-1, 2)
-    return Drawn(fixed, must, cannot)
+def drawn(m, labels, a, b, K, n=50):
+    rows = torch.from_numpy(RNG.integers(n, size=(m + labels + 2 * a + 2 * b)))
+    columns = torch.from_numpy(RNG.integers(K, size=m + labels))
+    known = torch.stack([rows[: m + labels], columns], 1)
+    must, cannot = rows[m + labels :].view(-1, 2).split([a, b])
+    return Drawn(known[:m], known[m:], must, cannot)
 
 
-@pytest.mark.parametrize("near", [False, True])
-@pytest.mark.parametrize(("m", "a", "b"), [(5, 3, 4), (0, 3, 0), (1, 0, 0), (0, 0, 2)])
-def test_the_loss_is_that_of_a_plain_loop(m, a, b, near):
-    known, logits = drawn(m, a, b, 4), torch.randn(2, 50, 4, dtype=torch.float64) * 3
-    neighbors = torch.from_numpy(RNG.integers(50, size=m))
-    rows = torch.cat([known.rows, neighbors]) if near else known.rows
-    found = known.losses(logits.log_softmax(2)[:, rows])
+@pytest.mark.parametrize("counts", [(5, 2, 3, 4), (0, 0, 3, 0), (1, 0, 0, 0), (0, 3, 0, 2)])
+def test_the_loss_is_that_of_a_plain_loop(counts):
+    known, logits = drawn(*counts, 4), torch.randn(2, 50, 4, dtype=torch.float64) * 3
+    near = torch.from_numpy(RNG.integers(50, size=counts[0]))
+    found = known.losses(logits.log_softmax(2)[:, torch.cat([known.rows, near])])
     for h, p in enumerate(logits.softmax(2).numpy()):
         columns = known.fixed[:, 1].tolist()
         expected = plain.labels(p[known.labelled.numpy()], columns)
+        expected += plain.believed(p[near.numpy()], columns)
+        expected += plain.labels(p[known.members[:, 0].numpy()], known.members[:, 1].tolist())
         expected += plain.must([(p[i], p[j]) for i, j in known.must.tolist()])
         expected += plain.cannot([(p[i], p[j]) for i, j in known.cannot.tolist()])
-        if near:
-            expected += plain.labels(p[neighbors.numpy()], columns)
         assert float(found[h]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_gradients_are_those_of_differences():
-    known = drawn(3, 2, 2, 3)
+    known = drawn(0, 3, 2, 2, 3)
     logits = torch.randn(2, len(known.rows), 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: known.losses(x.log_softmax(2)), logits)
 
 
+def test_belief_is_no_target_itself():
+    logits = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    columns = torch.tensor([0, 2, 1, 1])
+    belief_losses(logits.log_softmax(2), columns).sum().backward()
+    p = logits.detach().softmax(2)[0]
+    own = p[torch.arange(4), columns]
+    expected = own[:, None] * (p - torch.nn.functional.one_hot(columns, 3)) / DRAWN
+    torch.testing.assert_close(logits.grad[0], expected)
+
+
 def test_what_is_sure_and_wrong_has_a_finite_loss_and_gradient():
-    known = drawn(1, 1, 1, 2)
-    logits = torch.tensor([[[-90.0, 90], [90, -90], [-90, 90], [90, -90], [90, -90]]])
-    logits = logits.float().requires_grad_()
+    known = drawn(1, 0, 1, 1, 2)
     known.fixed[0, 1] = 0
+    sure = [[-90.0, 90], [90, -90], [-90, 90], [90, -90], [90, -90], [-90, 90]]
+    logits = torch.tensor([sure], requires_grad=True)
     loss = known.losses(logits.log_softmax(2))
     loss.sum().backward()
     assert loss.isfinite().all()
@@ -58,7 +67,7 @@ def test_what_is_sure_and_wrong_has_a_finite_loss_and_gradient():
 
 def test_a_step_looks_at_64_of_a_kind_at_most():
     many = np.stack([np.arange(200), np.arange(200) % 3], 1)
-    known = Constraints(many[:DRAWN], many, NONE)
+    known = Constraints(many[:DRAWN], NONE, many, NONE)
     draws = torch.Generator().manual_seed(0)
     first, second = (known.draw(draws, torch.device("cpu")) for _ in range(2))
     np.testing.assert_array_equal(first.fixed, many[:DRAWN])
@@ -79,7 +88,7 @@ def test_a_step_looks_at_64_of_a_kind_at_most():
     ],
 )
 def test_what_is_out_of_range_is_named(kinds, message):
-    known = Constraints(**{k: np.array(kinds.get(k, NONE)) for k in ("fixed", "must", "cannot")})
+    known = Constraints(**{k: np.array(kinds.get(k, NONE)) for k in KINDS})
     with pytest.raises(ValueError, match=message):
         known.check(10, 4)
 
@@ -88,8 +97,8 @@ def test_what_is_out_of_range_is_named(kinds, message):
 
 K, D = 4, 12
 CENTERS = RNG.normal(size=(K, D)) * 3
-KINDS = np.arange(240) % K
-X = (CENTERS[KINDS] + RNG.normal(size=(240, D))).astype(np.float32)
+BLOBS = np.arange(240) % K
+X = (CENTERS[BLOBS] + RNG.normal(size=(240, D))).astype(np.float32)
 LEARNING = ("tsp", "temi", "lsdc")
 
 
@@ -116,15 +125,17 @@ def test_a_few_labels_move_all_that_are_alike(method, start):
     """Two whole groups change places by the labels of five of each."""
     a, b = start.labels_[0], start.labels_[1]
     fixed = [(i, b if i % K == 0 else a) for i in range(5 * K) if i % K < 2]
-    known = Constraints(np.array(fixed), NONE, NONE)
+    known = Constraints(np.array(fixed), NONE, NONE, NONE)
     found = make(method).fit(X, start=start, constraints=known)
     others = np.setdiff1d(np.arange(240), known.fixed[:, 0])
-    expected = np.where(KINDS == 0, b, np.where(KINDS == 1, a, start.labels_))
+    expected = np.where(BLOBS == 0, b, np.where(BLOBS == 1, a, start.labels_))
     assert (found.labels_ == expected)[others].mean() > 0.95
 
 
 def test_the_same_twice_is_the_same_and_none_is_as_without(method, start):
-    known = Constraints(np.array([[0, start.labels_[1]]]), np.array([[1, 2]]), np.array([[3, 7]]))
+    known = Constraints(
+        *(np.array([kind]) for kind in ([0, start.labels_[1]], [4, 0], [1, 2], [3, 7]))
+    )
     first, again = (make(method).fit(X, start=start, constraints=known) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
     plain = make(method).fit(X, start=start)
@@ -138,11 +149,11 @@ def together(head, pairs):
 
 @pytest.mark.filterwarnings("ignore", category=CollapseWarning)
 def test_pairs_come_together_or_part(method, start):
-    groups = [np.flatnonzero(KINDS == kind) for kind in range(K)]
+    groups = [np.flatnonzero(kind == BLOBS) for kind in range(K)]
     joined = np.stack([groups[0], groups[1]], 1)
     upper = X[groups[2], 0] > np.median(X[groups[2], 0])
     parted = np.stack([groups[2][upper], groups[2][~upper]], 1)
-    found = make(method).fit(X, start=start, constraints=Constraints(NONE, joined, parted))
+    found = make(method).fit(X, start=start, constraints=Constraints(NONE, NONE, joined, parted))
     before, now = together(start, joined), together(found, joined)
     assert before < 0.1
     assert now > 0.7
@@ -163,12 +174,12 @@ def test_an_interrupted_run_ends_the_same_and_others_are_told_apart(
 
     monkeypatch.setattr("imageherd.heads.loop.CHECKPOINT_SECONDS", 0)
     fixed = np.stack([np.arange(80), start.labels_[:80]], 1)
-    known = Constraints(fixed, NONE, NONE)
+    known = Constraints(fixed, NONE, NONE, NONE)
     whole = make(method).fit(X, start=start, constraints=known)
     path = tmp_path / "c"
     with pytest.raises(StopError):
         make(method).fit(X, start=start, constraints=known, callback=stop, checkpoint=path)
-    other = Constraints(fixed[:70], NONE, NONE)
+    other = Constraints(fixed[:70], NONE, NONE, NONE)
     with pytest.raises(ImageherdError, match="other parameters or other data"):
         make(method).fit(X, start=start, constraints=other, checkpoint=path)
     resumed = make(method).fit(X, start=start, constraints=known, checkpoint=path)
@@ -176,7 +187,7 @@ def test_an_interrupted_run_ends_the_same_and_others_are_told_apart(
 
 
 def test_who_cannot_learn_says_so(start):
-    known = Constraints(NONE, NONE, NONE)
+    known = Constraints(NONE, NONE, NONE, NONE)
     with pytest.raises(ValueError, match=r"for TSP, TEMI and LSDC.* this is KMeans without one"):
         HEADS["kmeans"](K).fit(X, constraints=known)
     with pytest.raises(ValueError, match="this is TSP without one"):

@@ -8,6 +8,10 @@ def labels(p, columns):
     return sum(-np.log(row[c]) for row, c in zip(p, columns, strict=True)) / 64
 
 
+def believed(p, columns):
+    return sum(-row[c] * np.log(row[c]) for row, c in zip(p, columns, strict=True)) / 64
+
+
 def must(pairs):
     """Pairs of probability vectors."""
     return sum(-np.log(np.dot(a, b)) for a, b in pairs) / 64

@@ -25,6 +25,7 @@ Examples:
   imageherd cluster holiday.herd --n-clusters 20
   imageherd cluster holiday.herd --method temi --param epochs=50 --name by-temi
   imageherd cluster holiday.herd --warm-start by-temi
+  imageherd cluster holiday.herd --learn-edits
   imageherd cluster museum.herd --train-on 200000 --n-clusters 500"""
 
 
@@ -121,6 +122,14 @@ def cluster(
             "method had learned.",
         ),
     ] = None,
+    learn_edits: Annotated[
+        bool,
+        typer.Option(
+            "--learn-edits",
+            help="Make the clustering anew from what its method had learned and what you have "
+            "corrected by hand, so that similar images move too (tsp, temi, lsdc).",
+        ),
+    ] = False,
     device: options.Device = "auto",
     devices: Annotated[
         int,
@@ -144,7 +153,9 @@ def cluster(
         wanted = checks.cluster_count(n_clusters)
         if not 0 <= reject < 1:
             raise ImageherdError(f"--reject {reject} is out of range; give 0 or more, less than 1.")
-        if warm_start is None:
+        if learn_edits:
+            _check_learning(warm_start, unfreeze)
+        elif warm_start is None:
             method = method or options.DEFAULT_METHOD
         checks.one_of("--method", method or options.DEFAULT_METHOD, METHODS)
         name = _name(name, warm_start, train_on)
@@ -179,6 +190,7 @@ def cluster(
                     neighbors=neighbors,
                     train_on=train_on,
                     warm_start=warm_start is not None,
+                    learn_edits=learn_edits,
                     **params,
                 )
         except (ValueError, TypeError) as error:
@@ -199,6 +211,15 @@ def cluster(
         screen.remark()
         screen.remark(f"To look at it: imageherd report {shown(herd)}{chosen}")
         screen.result({"herd": herd, "clustering": tables.clustering_as_json(found)})
+
+
+def _check_learning(warm_start: str | None, unfreeze: str | None) -> None:
+    for option, given in (("--warm-start", warm_start), ("--unfreeze", unfreeze)):
+        if given is not None:
+            raise ImageherdError(
+                f"--learn-edits goes on from the clustering that was edited, by itself; leave "
+                f"{option} out."
+            )
 
 
 def _check_unfreeze(herd: Herd, method: str, out: str) -> None:
@@ -248,7 +269,14 @@ def say_why(screen: Screen, clustering: Clustering) -> None:
     if "chosen" in clustering.config:
         screen.remark(f"{clustering.config['chosen']['reason']}.")
     config = clustering.config
-    if before := config.get("warm_start"):
+    if learned := config.get("learned"):
+        n_edits = counted(learned["n_edits"], "edit")
+        screen.remark(
+            f"{config['method']} went on from version {learned['version']} and learned its "
+            f"{n_edits} by hand; {counted(learned['n_images'], tables.noun(clustering))} that you "
+            "placed yourself stayed there."
+        )
+    elif before := config.get("warm_start"):
         screen.remark(f"{config['method']} went on from version {before}.")
     if n_fitted := config.get("train_on"):
         screen.remark(

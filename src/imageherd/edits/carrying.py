@@ -1,12 +1,14 @@
 """What becomes of a person's edits when another version of the clustering is written.
 
 A version that only adds images, or names, has the edits of the one before. One that was made anew,
-or merged, starts without them: they are about groups that are no more. Names given stay.
+or merged, starts without them: they are about groups that are no more. Names given stay. One whose
+head has learned them needs them no more.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,29 @@ from imageherd.neighbors import Rows
 from imageherd.versions import Versions, edits_of, extending
 
 
-def before_another(versions: Versions, n: int) -> Clustering | None:
+def before_another(
+    versions: Versions, n: int, learned: Sequence[int] = (), *, placed_stay: bool = False
+) -> Clustering | None:
     """Return the current version as edited, for one that takes its place; None if there is none.
 
     Up to `n` uids from its ``config["next_uid"]`` on are set aside, so that no edit takes them
     before the new version is written.
 
+    Parameters
+    ----------
+    versions : Versions
+        Of one clustering.
+    n : int
+        How many uids the new version may take.
+    learned : sequence of int
+        Numbers of the edits that the new version's head has learned.
+    placed_stay : bool, default=False
+        Whether images that the current version says a person placed are so in the new one too.
+
     Warns
     -----
     UserWarning
-        If there are edits that the new version will not have.
+        If there are edits, or images placed by a person, that the new version will not have.
     """
     base, journal = versions.current(), Journal(versions.folder)
     if base is None or not journal.path.exists():
@@ -44,12 +59,14 @@ def before_another(versions: Versions, n: int) -> Clustering | None:
         book.add(RESERVED, {"uids": [first, n]}, version=edits_of(base), next_uid=first + n)
     base = replace(base, config=base.config | {"next_uid": first})
     edits = in_effect(entries_of(base, journal.read()))
-    moving = sum(edit.kind != "rename" for edit in edits)
-    if moving:
-        what = "1 edit" if moving == 1 else f"{moving} edits"
+    moving = sum(edit.kind != "rename" and edit.seq not in learned for edit in edits)
+    placed = 0 if placed_stay or base.by_hand is None else int(base.by_hand.sum())
+    lost = [f"the {_many(moving, 'edit')} by hand of {base.version}"] if moving else []
+    lost += [f"the {_many(placed, 'image')} placed by hand in {base.version}"] if placed else []
+    if lost:
         warnings.warn(
-            f"The new version of clustering {base.name!r} starts without the {what} by hand of "
-            f"{base.version}, kept in the journal; names that you gave stay.",
+            f"The new version of clustering {base.name!r} starts without {' and '.join(lost)}, "
+            "kept in the journal; names that you gave stay.",
             stacklevel=3,
         )
     return apply(base, edits)
@@ -151,3 +168,7 @@ def _most_alike(X: Rows, sums: NDArray[np.float64]) -> list[int]:
 
 def _vectors(data: Features, rows: NDArray[np.int64]) -> Rows:
     return Rows(lambda at: data.store.read(rows[at]), (len(rows), data.store.dim))
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

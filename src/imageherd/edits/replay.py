@@ -13,6 +13,7 @@ that made it, so that doing the same again gives the same:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,10 +49,13 @@ class State:
     def __init__(self, base: Clustering) -> None:
         self.base = base
         self.uids = base.uids.copy()
-        self.by_hand = np.zeros(len(base.rows), dtype=bool)
+        placed = np.zeros(len(base.rows), dtype=bool) if base.by_hand is None else base.by_hand
+        self.by_hand = placed.copy()
         self.clusters = {c.uid: c for c in base.clusters if c.size}
         self.follows: dict[int, int] = {}
         self.n_edits = 0
+        counts = np.bincount(base.uids - NOWHERE).tolist()
+        self._sizes = Counter({i + NOWHERE: n for i, n in enumerate(counts) if n})
 
     def apply(self, edit: Edit) -> None:
         """Apply one of the kinds `imageherd.edits.journal.KINDS`.
@@ -91,16 +95,19 @@ class State:
         return members[~np.isin(members, known)]
 
     def _move(self, at: NDArray[np.int64], uid: int) -> None:
-        left = np.unique(self.uids[at])
+        left, sizes = (a.tolist() for a in np.unique(self.uids[at], return_counts=True))
+        self._sizes.subtract(dict(zip(left, sizes, strict=True)))
+        self._sizes[uid] += len(at)
         self.uids[at], self.by_hand[at] = uid, True
         if uid != NOWHERE and uid not in self.clusters:
             self.clusters[uid] = _cluster(uid, f"cluster {uid}")
-        for old in left.tolist():
-            if old != uid and not (self.uids == old).any():
+        for old in left:
+            if old != uid and not self._sizes[old]:
                 self.clusters.pop(old, None)
 
     def _merge(self, uids: list[int], to: int) -> None:
-        counts = {uid: np.count_nonzero(self.uids == uid) for uid in uids}
+        counts = {uid: self._sizes.pop(uid, 0) for uid in uids}
+        self._sizes[to] = sum(counts.values())
         largest = min(uids, key=lambda uid: (-counts[uid], uid))
         joined = [self.clusters.pop(uid) for uid in uids]
         joined.sort(key=lambda c: (-counts[c.uid], c.uid))
@@ -122,7 +129,10 @@ class State:
         for row, part in edit.payload.get("placed", {}).items():
             part_of[self.at([row])] = part
         self.uids[members] = np.array(edit.payload["uids"], dtype=np.int32)[part_of[members]]
-        for i, new in enumerate(edit.payload["uids"], 1):
+        sizes = np.bincount(part_of[members], minlength=len(parts)).tolist()
+        del self._sizes[uid]
+        for i, (new, size) in enumerate(zip(edit.payload["uids"], sizes, strict=True), 1):
+            self._sizes[new] = size
             self.clusters[new] = _cluster(new, f"{whole.name} {i}", whole.medoids)
 
     def clustering(self) -> Clustering:

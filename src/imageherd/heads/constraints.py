@@ -7,7 +7,7 @@ known, its p is: then -log⟨pi, pj⟩ is -log pj(c), the cross-entropy of j wit
 
 The sum is over 64 of a kind at most, and divided by 64: so many count as much as a batch, and one
 alone cannot carry a cluster away. A label goes out from there as everything does in these methods,
-by neighbours that agree.
+to neighbours: a neighbour of a labelled row is asked for its label, see `belief_losses`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 DRAWN = 64
-"""How many labels, and pairs of either kind, a step looks at."""
+"""How many of a kind a step looks at."""
+KINDS = ("fixed", "members", "must", "cannot")
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,27 @@ class Constraints:
     Attributes
     ----------
     fixed : ndarray of int64, shape (m, 2)
-        A row and its cluster, the column of `predict_proba`.
+        A row and its cluster, the column of `predict_proba`; its neighbours are to come along.
+    members : ndarray of int64, shape (l, 2)
+        The same of rows whose neighbours need not.
     must, cannot : ndarray of int64, shape (a, 2) and (b, 2)
         Pairs of rows that belong in one cluster, or do not.
     """
 
     fixed: NDArray[np.int64]
+    members: NDArray[np.int64]
     must: NDArray[np.int64]
     cannot: NDArray[np.int64]
 
+    @property
+    def kinds(self) -> list[NDArray[np.int64]]:
+        """The four, in order."""
+        return [self.fixed, self.members, self.must, self.cannot]
+
     def check(self, n: int, n_clusters: int) -> None:
         """Raise ValueError unless all rows are below `n` and all columns below `n_clusters`."""
-        for name, most in (("fixed", (n, n_clusters)), ("must", (n, n)), ("cannot", (n, n))):
+        label, pair = (n, n_clusters), (n, n)
+        for name, most in zip(KINDS, (label, label, pair, pair), strict=True):
             found = getattr(self, name)
             if found.ndim != 2 or found.shape[1] != 2 or (found < 0).any() or (found >= most).any():
                 raise ValueError(
@@ -52,14 +62,13 @@ class Constraints:
 
     def digest(self) -> str:
         """Return 12 hex digits that stand for them."""
-        parts = (np.asarray(a, dtype="<i8") for a in (self.fixed, self.must, self.cannot))
+        parts = (np.asarray(kind, dtype="<i8") for kind in self.kinds)
         content = b"".join(str(a.shape).encode() + a.tobytes() for a in parts)
         return hashlib.sha256(content).hexdigest()[:12]
 
     def draw(self, draws: torch.Generator, device: torch.device) -> Drawn:
         """Draw what a step looks at: all of a kind if they are 64 or fewer, else 64 of them."""
-        some = (_some(kind, draws).to(device) for kind in (self.fixed, self.must, self.cannot))
-        return Drawn(*some)
+        return Drawn(*(_some(kind, draws).to(device) for kind in self.kinds))
 
 
 @dataclass(frozen=True)
@@ -67,39 +76,52 @@ class Drawn:
     """The constraints of one step, as in `Constraints`."""
 
     fixed: Tensor
+    members: Tensor
     must: Tensor
     cannot: Tensor
 
     @property
     def labelled(self) -> Tensor:
-        """The rows with a label, shape (m,)."""
+        """The rows whose neighbours are to come along, shape (m,)."""
         return self.fixed[:, 0]
 
     @property
     def rows(self) -> Tensor:
-        """The rows to be looked at, shape (m + 2a + 2b,), in the order that `losses` wants."""
-        return torch.cat([self.labelled, self.must.T.flatten(), self.cannot.T.flatten()])
+        """The rows to be looked at, shape (m + l + 2a + 2b,), in the order that `losses` wants."""
+        pairs = (self.must.T.flatten(), self.cannot.T.flatten())
+        return torch.cat([self.labelled, self.members[:, 0], *pairs])
 
     def losses(self, log_p: Tensor) -> Tensor:
         """Return the loss of each head, (H,).
 
         Parameters
         ----------
-        log_p : Tensor of shape (H, m + 2a + 2b, K) or (H, m + 2a + 2b + m, K)
-            Log probabilities of `rows`, and perhaps of a neighbour of each of the `labelled`, which
-            is asked for the same label.
+        log_p : Tensor of shape (H, m + l + 2a + 2b + m, K)
+            Log probabilities of `rows`, and of a neighbour of each of the `labelled`, which is
+            asked for the same label as far as it believes in it.
         """
-        m, a, b = len(self.fixed), 2 * len(self.must), 2 * len(self.cannot)
-        sizes = [m, a, b, log_p.shape[1] - m - a - b]
-        own, must, cannot, near = torch.split(log_p, sizes, dim=1)
-        columns = self.fixed[:, 1]
-        losses = label_losses(own, columns) + must_losses(must) + cannot_losses(cannot)
-        return losses + label_losses(near, columns[: near.shape[1]])
+        m, pairs = len(self.fixed), [2 * len(self.must), 2 * len(self.cannot)]
+        sizes = [m, len(self.members), *pairs, m]
+        fixed, members, must, cannot, near = torch.split(log_p, sizes, dim=1)
+        losses = label_losses(fixed, self.fixed[:, 1]) + belief_losses(near, self.fixed[:, 1])
+        losses = losses + label_losses(members, self.members[:, 1])
+        return losses + must_losses(must) + cannot_losses(cannot)
 
 
 def label_losses(log_p: Tensor, columns: Tensor) -> Tensor:
     """-Σ log pi(ci) / 64 of each head: (H, m, K) log probabilities and (m,) columns to (H,)."""
     return -log_p[:, torch.arange(len(columns)), columns].sum(1) / DRAWN
+
+
+def belief_losses(log_p: Tensor, columns: Tensor) -> Tensor:
+    """-Σ w log pi(ci) / 64 with w = pi(ci), held fixed; as `label_losses` else.
+
+    TEMI's eq. 9, where one of the two is known: a pair counts as far as both are believed to be of
+    one kind. What a person corrects is often the odd one out among its neighbours, and these are
+    not to follow it all.
+    """
+    log_p = log_p[:, torch.arange(len(columns)), columns]
+    return -(log_p.detach().exp() * log_p).sum(1) / DRAWN
 
 
 def must_losses(log_p: Tensor) -> Tensor:
