@@ -1,13 +1,13 @@
 // Renaming a cluster where its name stands: a field in place of the heading, names to pick from below.
 //
-//   renameInPlace({holder, title, store, uid, actions, ended})   holder: what the form is put into, title:
-//                                                                what it hides; ended() takes the focus
+//   renameInPlace({holder, title, store, uid, actions})   holder: what the form is put into, title: what it hides
 
 import { againAfter, suggestions, told } from "./dialogs.js";
 import { make } from "./dom.js";
 
-export function renameInPlace({ holder, title, store, uid, actions, ended }) {
+export function renameInPlace({ holder, title, store, uid, actions }) {
   const submit = actions.sender();
+  const cameFrom = document.activeElement;
   const was = store.cluster(uid).name;
   const field = make("input", { type: "text", class: "field big", "aria-label": "Name", id: "new-name", autocomplete: "off", maxlength: 200, dir: "auto", required: true });
   const chips = make("div", { class: "chips", role: "group", "aria-label": "Suggested names" });
@@ -21,7 +21,7 @@ export function renameInPlace({ holder, title, store, uid, actions, ended }) {
   function end() {
     form.remove();
     title.hidden = false;
-    ended();
+    cameFrom.focus({ preventScroll: true });
   }
 
   // What was typed stays in the field until the name has been taken.

@@ -71,7 +71,7 @@ export function askSplit(store, uid, use) {
   into.addEventListener("change", look);
   return ask({
     title: `Split “${nameOf(cluster)}”`, action: "Split it so", className: "wide",
-    body: [make("p", { class: "line" }, make("label", { for: "split-into" }, "Into"), into, said), preview],
+    body: [make("div", { class: "line" }, make("label", { for: "split-into" }, "Into"), into, said), preview],
     take: () => parts && use(parts),
     ready(dialog) { submit = dialog.submit; submit.disabled = true; into.focus(); look(); },
   });

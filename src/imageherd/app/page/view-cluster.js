@@ -31,7 +31,7 @@ export async function show(root, context) {
   });
 
   const doing = {
-    r: { id: "rename", label: "Rename", run: () => { if (!root.querySelector(".renaming")) renameInPlace({ holder: names, title, store, uid, actions, ended: () => root.querySelector("#rename").focus({ preventScroll: true }) }); } },
+    r: { id: "rename", label: "Rename", run: () => { if (!root.querySelector(".renaming")) renameInPlace({ holder: names, title, store, uid, actions }); } },
     g: { id: "merge", label: "Merge with …", run: () => actions.merge([uid]) },
     p: { id: "split", label: "Split …", run: () => actions.split(uid) },
     "[": { id: "previous", label: "‹", name: "Previous cluster", run: () => step(-1) },

@@ -152,7 +152,8 @@ export function virtualGrid(holder, { minWidth, gap, height, make, key = () => n
       const top = Math.floor(i / columns) * rowHeight;
       const seen = scrolledBy() * stretch() + Math.min(0, scrollY - start);
       let wanted = null;
-      if (top < seen + ABOVE) wanted = top - ABOVE;
+      if (i < columns) wanted = -start;
+      else if (top < seen + ABOVE) wanted = top - ABOVE;
       else if (top + rowHeight > seen + innerHeight - BELOW) wanted = top + rowHeight - innerHeight + BELOW;
       if (wanted !== null) scrollTo({ top: start + wanted / stretch(), behavior: "instant" });
       render();
