@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from imageherd.cores import usable_cores
 from imageherd.device import resolve_device
 from imageherd.errors import ImageherdError
 
@@ -89,14 +90,15 @@ def check_devices(devices: int, where: torch.device) -> None:
     Parameters
     ----------
     devices : int
-        GPUs; on a CPU any number of processes.
+        GPUs; on a CPU processes, at most one a core, or 2 to try it out.
     where : torch.device
         The kind; several are counted from the first, so that none may be named.
     """
-    present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(where.type, devices)
+    kinds = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": max(2, usable_cores())}
+    present = kinds[where.type]
     if not 1 <= devices <= present:
-        there = f"; there are {present}" if where.type != "cpu" else "; give 1 or more"
-        raise ImageherdError(f"devices={devices} cannot be done on {where.type}{there}.")
+        most = f"at most {present} processes" if where.type == "cpu" else f"there are {present}"
+        raise ImageherdError(f"devices={devices} cannot be done on {where.type}; {most}.")
     if devices > 1 and where.index is not None:
         raise ImageherdError(
             f"devices={devices} are taken from the first on, so device={str(where)!r} cannot be "

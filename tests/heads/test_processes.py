@@ -16,6 +16,7 @@ import pytest
 import torch
 from sklearn.datasets import make_blobs
 
+from imageherd import fabric
 from imageherd.errors import ImageherdError
 from imageherd.heads import HEADS, processes, worker
 from imageherd.heads.loop import LossNotFiniteError, Run
@@ -149,7 +150,10 @@ def test_what_cannot_be_is_refused(blobs, method, devices, error, message):
         HEADS[method](device="cpu").fit(blobs, devices=devices)
 
 
-def test_more_gpus_than_there_are_are_refused(monkeypatch):
+def test_more_devices_than_there_are_are_refused(monkeypatch):
+    monkeypatch.setattr(fabric, "usable_cores", lambda: 4)
+    with pytest.raises(ImageherdError, match="devices=5 cannot be done on cpu; at most 4 proc"):
+        processes.check_sharing(make("temi"), torch.device("cpu"), 5)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cuda = torch.device("cuda")
     assert processes.check_sharing(make("temi"), cuda, 2)
