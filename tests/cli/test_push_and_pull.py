@@ -81,6 +81,7 @@ def test_where_images_are_that_stayed_behind(run, here, made):
         (["push", "v.herd", "what://x"], "Protocol not known"),
         (["push", "v.herd"], "Missing argument 'URL'"),
         (["pull", "file:///"], "has no last part"),
+        (["report", "s3://b/p.herd"], "fetch it first: imageherd pull s3://b/p.herd"),
         (["pull", "file:///nowhere/at/all.herd"], "holds no herd"),
     ],
 )

@@ -175,6 +175,12 @@ def existing_herd(path: Path) -> Path:
             f"{shown(path)} is not a herd. If it is a folder of images, sort it first: "
             f"imageherd sort {shown(path)}"
         )
+    # As a path, s3://bucket/photos.herd has one slash less.
+    if not path.exists() and (url := re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", path.as_posix())):
+        raise ImageherdError(
+            f"{shown(path)} is no folder of this machine; fetch it first: "
+            f"imageherd pull {url[1]}://{shown(url[2])}"
+        )
     what = "is a file, not a herd" if path.exists() else "does not exist"
     raise ImageherdError(f"{shown(path)} {what}. To make a herd: imageherd sort PHOTOS")
 
