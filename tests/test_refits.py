@@ -8,6 +8,7 @@ import pytest
 
 from imageherd import memory
 from imageherd.errors import ImageherdError
+from imageherd.heads import base
 from imageherd.herd import Herd
 
 RNG = np.random.default_rng(0)
@@ -183,3 +184,18 @@ def test_of_a_warm_start_and_a_sample_config_tells(herd):
     found = herd.cluster(warm_start=True, train_on=150)
     config = json.loads((found.folder / found.version / "clusters.json").read_text())
     assert (config["train_on"], config["warm_start"]) == (150, "v0001")
+
+
+def test_devices_are_handed_to_the_head_and_not_kept(herd, monkeypatch):
+    asked = []
+
+    def alone(head, Z, neighbors, run, devices):
+        asked.append(devices)
+        return head._fit(Z, neighbors, run)
+
+    monkeypatch.setattr(base, "fit_shared", alone)
+    found = herd.cluster("temi", K, devices=2, device="cpu", n_heads=2, **QUICK)
+    assert asked == [2]
+    assert "devices" not in found.config["params"]
+    with pytest.raises(ValueError, match="TSP trains on one"):
+        herd.cluster("tsp", K, devices=2, device="cpu")
