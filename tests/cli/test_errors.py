@@ -271,3 +271,15 @@ def test_warnings_of_imageherd_become_notes_and_others_stay_silent(run, herd, ph
     assert "Note: ours" in result.stderr
     assert "theirs" not in result.stderr
     assert "theirs" in run("sort", photos, "--debug").stderr
+
+
+def test_devices_are_for_methods_that_share_batches(run, made):
+    assert run("cluster", made.path, "--method", "cpp", "--devices", 2).exit_code == 0
+    assert made.calls[-1][2]["devices"] == 2
+    assert run("cluster", made.path, "--method", "cpp", "--devices", 1).exit_code == 0
+    assert "devices" not in made.calls[-1][2]
+    for method in ("tsp", "auto"):
+        wrong = run("cluster", made.path, "--method", method, "--devices", 2)
+        assert wrong.exit_code == 2
+        said = " ".join(wrong.output.split())
+        assert f"--devices 2 is for --method temi and cpp; leave it out with {method}." in said

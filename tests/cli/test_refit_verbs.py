@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from imageherd.herd import Herd
+
 RNG = np.random.default_rng(0)
 CENTERS = RNG.normal(size=(3, 8)) * 4
 X = (CENTERS[np.arange(90) % 3] + RNG.normal(size=(90, 8))).astype(np.float32)
@@ -71,13 +73,33 @@ def test_a_warm_start_needs_no_more_than_the_name(run, herd):
     assert "has no clustering 'yours' (it has mine)" in " ".join(nobody.output.split())
 
 
-def test_devices_are_for_methods_that_share_batches(run, made):
-    assert run("cluster", made.path, "--method", "cpp", "--devices", 2).exit_code == 0
-    assert made.calls[-1][2]["devices"] == 2
-    assert run("cluster", made.path, "--method", "cpp", "--devices", 1).exit_code == 0
-    assert "devices" not in made.calls[-1][2]
-    for method in ("tsp", "auto"):
-        wrong = run("cluster", made.path, "--method", method, "--devices", 2)
-        assert wrong.exit_code == 2
-        said = " ".join(wrong.output.split())
-        assert f"--devices 2 is for --method temi and cpp; leave it out with {method}." in said
+def test_learning_from_edits_says_what_it_went_on_from(run, herd):
+    quick = ("--param", "n_heads=1", "--param", "epochs=2", "--param", "min_steps=20")
+    none = run("cluster", herd, "--learn-edits")
+    assert none.exit_code == 2
+    assert "has no clustering 'default'" in " ".join(none.output.split())
+    run("cluster", herd, "--n-clusters", 3, *quick)
+    nothing = run("cluster", herd, "--learn-edits")
+    assert nothing.exit_code == 2
+    assert "has no edits to learn from; move images" in " ".join(nothing.output.split())
+    kept = Herd(herd)
+    to = int(kept.clustering().uids[1])
+    kept.edit().move([0, 3], to)
+    for wrong, message in (
+        (("--warm-start", "default"), "by itself; leave --warm-start out."),
+        (("--unfreeze", "mine"), "by itself; leave --unfreeze out."),
+        (("--method", "temi"), "method=temi cannot start from it; leave method out"),
+        (("--name", "other"), "has no clustering 'other'"),
+    ):
+        result = run("cluster", herd, "--learn-edits", *wrong)
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+    said = run("cluster", herd, "--learn-edits")
+    assert said.exit_code == 0, said.output
+    expected = "tsp went on from version v0001 and learned its 1 edit by hand; 2 vectors that you"
+    assert expected in " ".join(said.output.split())
+    assert kept.clustering().uids[[0, 3]].tolist() == [to, to]
+    kept.edit().move([6], to)
+    again = json.loads(run("cluster", herd, "--learn-edits", "--json").stdout)["clustering"]
+    assert again["version"] == "v0003"
+    assert kept.clustering().uids[[0, 3, 6]].tolist() == [to] * 3
