@@ -174,3 +174,12 @@ def test_an_error_tells_neither_paths_nor_code(herd, monkeypatch, error, said):
     assert said in answer.json()["detail"]
     assert "/secret" not in answer.text
     assert str(herd.path.parent) not in answer.text
+
+
+def test_the_page_is_served_and_nothing_beside_it(client):
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    script = client.get("/page/app.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    for path in ("/page/../server.py", "/page/%2e%2e/server.py", "/..%2fserver.py", "/page//etc"):
+        assert client.get(path).status_code == 404

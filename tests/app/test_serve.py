@@ -161,3 +161,37 @@ def test_without_the_extra_it_says_what_to_install(herd, run, monkeypatch):
     result = run("serve", herd.path, "--no-browser")
     assert result.exit_code == 2
     assert 'no_such_package; install with: pip install "imageherd[app]"' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "display", "opened"),
+    [((), ":0", True), ((), "", False), (("--no-browser",), ":0", False)],
+)
+def test_the_link_opens_in_a_browser_where_there_is_one(
+    herd, run, monkeypatch, options, display, opened
+):
+    links, asked = [], {}
+
+    def serve_nothing(herd, token, *, ready, **how):
+        asked.update(how)
+        ready("http://127.0.0.1:8420")
+        raise KeyboardInterrupt
+
+    def open_link(link):
+        links.append(link)
+        shown.set()
+
+    shown = threading.Event()
+    monkeypatch.setattr("imageherd.app.server.serve", serve_nothing)
+    monkeypatch.setattr(serve.webbrowser, "open", open_link)
+    monkeypatch.setattr(serve.sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    result = run("serve", herd.path, "--name", "coarse", "--token", TOKEN, *options)
+    link = f"http://127.0.0.1:8420/?token={TOKEN}#/c/coarse"
+    assert result.exit_code == 0
+    assert link in result.stdout.splitlines()
+    assert "Stopped." in result.stdout
+    assert shown.wait(5 if opened else 0) == opened
+    assert links == [link] * opened
+    assert asked["author"]

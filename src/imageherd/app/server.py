@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mimetypes
 import re
 import socket
 import sys
@@ -88,9 +89,10 @@ def create_app(
     app.add_exception_handler(Exception, _bug)
     for module in ROUTERS:
         app.include_router(module.router, prefix="/api")
-    if PAGE.is_dir():
-        app.mount("/page", StaticFiles(directory=PAGE))
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    # On Windows other programs may have it that scripts are plain text, which browsers do not run.
+    mimetypes.add_type("text/javascript", ".js")
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
 
@@ -126,12 +128,13 @@ def serve(
         If it cannot listen there.
     """
     _give_memory_back()
-    hosts = {*LOCAL, host, socket.gethostname(), socket.getfqdn()} if host not in LOCAL else LOCAL
+    hosts = LOCAL if host in LOCAL else {*LOCAL, host, socket.gethostname()}
     app = create_app(herd, token, author=author, hosts=hosts)
     with _listening(host, port) as listening:
         found = listening.getsockname()[1]
         config = uvicorn.Config(
             app,
+            ws="none",
             log_config=None,
             log_level="error" if debug else "critical",
             access_log=False,
