@@ -91,7 +91,7 @@ export function listen(canvas, on) {
       Enter: () => (half ? (on.close(outlined(), event), dropped()) : on.pick()),
     };
     const wanted = arrow
-      ? () => (event.shiftKey ? resized(-20 * arrow[0], 20 * arrow[1]) : on.pan(STEP * arrow[0], STEP * arrow[1]))
+      ? () => (event.shiftKey ? resized(-20 * arrow[0], -20 * arrow[1]) : on.pan(STEP * arrow[0], STEP * arrow[1]))
       : event.key === "Escape" ? half && dropped : keys[event.key];
     if (!wanted) return;
     event.preventDefault();
