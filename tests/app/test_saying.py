@@ -58,6 +58,11 @@ def test_a_cluster_that_nothing_is_known_of_has_its_number():
     ]
 
 
+def test_a_sentence_names_five_at_most():
+    words = said(("merge", {"uids": [1, 2, 3, 4, 5, 6, 7], "to": 8}))[0]
+    assert words == ("Merged “boots”, “shoes”, “cluster 3”, “cluster 4”, “cluster 5” and 2 others")
+
+
 def test_long_lists_of_rows_are_counted_not_sent():
     short, long = entries(
         ("move", {"rows": [1, 2], "to": 2, "new": False}),

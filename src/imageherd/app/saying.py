@@ -10,6 +10,8 @@ from imageherd.edits.journal import KINDS, Edit
 
 MOST_ROWS = 1000
 """Rows of an entry that are sent along; of more only their number is."""
+MOST_NAMES = 5
+"""Names in a sentence."""
 
 Known = dict[int, tuple[str, int]]
 """Name and size of clusters, by uid."""
@@ -143,7 +145,10 @@ def _outlier(names: _Names, payload: dict[str, Any], noun: str) -> str:
 
 
 def _merge(names: _Names, payload: dict[str, Any], noun: str) -> str:
-    found = [names.name(uid) for uid in payload["uids"]]
+    found = [names.name(uid) for uid in payload["uids"][:MOST_NAMES]]
+    more = len(payload["uids"]) - len(found)
+    if more:
+        return f"Merged {', '.join(found)} and {more:,} {'other' if more == 1 else 'others'}"
     return f"Merged {', '.join(found[:-1])} and {found[-1]}"
 
 
