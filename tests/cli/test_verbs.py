@@ -216,6 +216,7 @@ def test_cluster_hands_parameters_to_the_head(run, made):
         "neighbors": "exact",
         "train_on": None,
         "warm_start": False,
+        "learn_edits": False,
         "n_heads": 8,
         "objective": "wpmi",
     }
