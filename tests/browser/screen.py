@@ -35,7 +35,8 @@ def images(page) -> dict[int, str]:
 
 # On by half a window, once all that is in sight has come; from the end back to the start.
 ON = """if (document.querySelector(".tile:not([data-row])")) return;
-const root = document.scrollingElement, isEnd = root.scrollTop + innerHeight >= root.scrollHeight - 1;
+const root = document.scrollingElement;
+const isEnd = root.scrollTop + innerHeight >= root.scrollHeight - 1;
 root.scrollTo({ top: isEnd ? 0 : root.scrollTop + innerHeight / 2, behavior: "instant" })"""
 
 

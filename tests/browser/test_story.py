@@ -13,7 +13,6 @@ from using import downloaded
 
 from imageherd.herd import Herd
 
-
 ALERTS = """const alerts = [...document.querySelectorAll("[role=alert]")];
 return alerts.map((alert) => alert.innerText).join("")"""
 
