@@ -238,8 +238,6 @@ def text_vector(text: str, data: Features, load: Callable[[], Backbone]) -> NDAr
     ImageherdError
         If the text is empty, or none of its words is known.
     """
-    from imageherd.backbones.text import encode_texts
-
     if not text.strip():
         raise ImageherdError("The text to search for is empty.")
     if counts_words(data):
@@ -247,6 +245,9 @@ def text_vector(text: str, data: Features, load: Callable[[], Backbone]) -> NDAr
         if not words.any():
             raise ImageherdError(f"None of the words of {text!r} is one that the features count.")
         return words
+    # Seconds to import, and no use for words that are counted.
+    from imageherd.backbones.text import encode_texts
+
     vector: NDArray[np.float32] = encode_texts(load(), [text])[0]
     return vector
 

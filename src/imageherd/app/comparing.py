@@ -173,6 +173,10 @@ def _side(
     matched: tuple[list[int], ...],
 ) -> Side:
     names, medoids = clustering.names(), {c.uid: c.medoids for c in clustering.clusters}
+    # What fits nowhere has none: any of it will do.
+    medoids[NOWHERE] = clustering.rows[
+        np.flatnonzero(clustering.uids == NOWHERE)[:N_PICTURES]
+    ].tolist()
     partner = {mine: (theirs, shared) for mine, theirs, shared in zip(*matched, strict=True)}
     groups = []
     for uid, size in zip(uids.tolist(), sizes.tolist(), strict=True):

@@ -46,7 +46,7 @@ async function sideBySide(root, context, { other, others }) {
   const facts = make("p", { class: "facts-line" });
   const body = make("div", { class: "comparison" });
   root.append(make("div", { class: "view-head" }, make("div", {}, heading(`Compare ${store.name}`), facts),
-    make("div", { class: "controls" }, make("label", { class: "order", for: "compare-with" }, make("span", {}, "With"), choice))), body);
+    make("div", { class: "controls" }, make("label", { class: "with" }, make("span", {}, "With"), choice))), body);
   let all = { flows: false, groups: false };
 
   function option(value, label) {
@@ -65,17 +65,20 @@ async function sideBySide(root, context, { other, others }) {
     facts.textContent = !n ? "The two have no image in common." : answer.n_changed
       ? `${count(n - answer.n_changed)} of ${store.things(n)} are in the same group; ${count(answer.n_changed)} (${percent(answer.n_changed / n)}) changed.`
       : `All ${store.things(n)} are in the same groups.`;
-    body.replaceChildren(...(n ? [numbers(answer), answer.n_changed ? flows(answer, theirs) : null, groups(answer, theirs)] : [advice()]).filter(Boolean));
+    body.replaceChildren(...(n ? [numbers(answer, theirs), answer.n_changed ? flows(answer, theirs) : null, groups(answer, theirs)] : [advice()]).filter(Boolean));
     if (!others.length && !answer.n_changed) body.prepend(advice());
   }
 
   function advice() {
     return make("p", { class: "why-not" }, "There is no other clustering to compare with. Another one is made by, for example: ",
-      make("code", {}, ...["imageherd cluster ", `--herd ${store.herd.name} `, "--name finer ", "--n-clusters 20"].map((part) => make("span", {}, part))));
+      make("code", {}, ...[`imageherd cluster ${store.herd.name} `, "--name finer ", "--n-clusters 20"].map((part) => make("span", {}, part))));
   }
 
-  function numbers({ agreement }) {
-    return make("p", { class: "agreement" }, make("b", {}, agreement.ari.toFixed(3)), " adjusted Rand index, ", make("b", {}, agreement.ami.toFixed(3)), " adjusted mutual information: 1 is the same groups, 0 no more than chance.");
+  function numbers({ agreement, a, b, as_trained: asTrained }, theirs) {
+    const [mine, there] = [a, b].map((side) => side.clusters.filter(({ uid }) => uid !== NOWHERE).length);
+    return make("div", { class: "agreement" },
+      make("p", {}, make("b", {}, agreement.ari.toFixed(3)), " adjusted Rand index, ", make("b", {}, agreement.ami.toFixed(3)), " adjusted mutual information: 1 is the same groups, 0 no more than chance."),
+      mine === there ? null : make("p", {}, `${count(mine)} groups here, ${count(there)} `, asTrained ? null : "in ", make("bdi", {}, theirs), ": of a group that is several on the other side, the largest part stays and the rest counts as changed."));
   }
 
   // What moved, from where to where, the most first: the length of the bar says how many.
@@ -105,6 +108,12 @@ async function sideBySide(root, context, { other, others }) {
     const [a, b] = groupsOf(answer);
     const same = new Map(answer.matched.map((pair) => [pair.a, pair]));
     const lines = [...a.values()].map((group) => [group, b.get(group.match) ?? null, same.get(group.uid)?.size ?? 0]);
+    // Largest first: the first that names a group says where most of it is on the other side.
+    const most = { a: new Map(), b: new Map() };
+    for (const pair of answer.pairs) {
+      if (!most.a.has(pair.a)) most.a.set(pair.a, [b.get(pair.b), pair]);
+      if (!most.b.has(pair.b)) most.b.set(pair.b, [a.get(pair.a), pair]);
+    }
     const alone = [...b.values()].filter((group) => group.match === null).map((group) => [null, group, 0]);
     const every = [...lines, ...alone];
     const shown = all.groups ? every : every.slice(0, GROUPS);
@@ -114,21 +123,26 @@ async function sideBySide(root, context, { other, others }) {
         make("p", {}, "Matched so that as few as can be change groups.")),
       make("div", { class: "side-by-side" }, make("table", {},
         make("thead", {}, make("tr", {}, head(make("bdi", {}, store.name)), head(make("bdi", {}, theirs)), head("In both", { class: "n" }), head("Only here", { class: "n" }), head("Only there", { class: "n" }))),
-        make("tbody", {}, ...shown.map(line)))),
+        make("tbody", {}, ...shown.map((each) => line(each, most))))),
       more("groups", shown.length, every.length, every.length, answer));
   }
 
-  function line([here, there, n]) {
+  function line([here, there, n], most) {
     const link = (size, query, what) => (size ? make("a", { href: to("compare", { with: other, ...query }), "aria-label": what }, count(size)) : "–");
     const names = [here, there].map((group) => group && nameOf(group));
-    return make("tr", {}, cell(here, true), cell(there, false),
+    return make("tr", {}, here ? cell(here, true) : nobody(most.b.get(there.uid), "from"), there ? cell(there, false) : nobody(most.a.get(here.uid), "in"),
       make("td", { class: "n", "data-label": "in both" }, here && there ? link(n, { a: here.uid, b: there.uid }, `${count(n)} in both ${names[0]} and ${names[1]}`) : "–"),
       make("td", { class: "n", "data-label": "only here" }, here ? link(here.left, { a: here.uid }, `${count(here.left)} of ${names[0]}, here only`) : "–"),
       make("td", { class: "n", "data-label": "only there" }, there ? link(there.left, { b: there.uid }, `${count(there.left)} of ${names[1]}, there only`) : "–"));
   }
 
+  function nobody(known, word) {
+    if (!known) return make("td", { class: "nobody" }, "no counterpart");
+    const [group, { a, b, size }] = known;
+    return make("td", { class: "nobody" }, make("div", {}, make("a", { href: to("compare", { with: other, a, b }) }, count(size)), ` ${word} `, named(group)));
+  }
+
   function cell(group, ours) {
-    if (!group) return make("td", { class: "nobody" }, "no counterpart");
     return make("td", {}, make("div", { class: "group" },
       make("span", { class: "flow-covers", "aria-hidden": "true" }, ...group.medoids.slice(0, 3).map((row) => picture(row, { size: 96 }))),
       make("span", { class: "group-name" }, ours && store.cluster(group.uid) ? make("a", { href: to("cluster", { uid: group.uid }) }, named(group)) : named(group), make("span", { class: "size" }, store.things(group.size)))));
@@ -173,7 +187,7 @@ async function images(root, context, { other, a, b }) {
     title.replaceChildren(...(here && there ? [named(here), " → ", named(there)] : here ? [named(here)] : there ? [named(there)] : ["What changed groups"]));
     const moved = here && there ? `here in ${nameOf(here)}, ${theirName} in ${nameOf(there)}`
       : here ? `here in ${nameOf(here)}, ${theirName} elsewhere` : there ? `${theirName} in ${nameOf(there)}, here elsewhere` : `in another group ${theirName}`;
-    facts.textContent = `${store.things(size)}, ${moved}; the surest first.`;
+    facts.textContent = size ? `${store.things(size)}, ${moved}; the surest first.` : "";
     nobody.replaceChildren(...(first ? [] : [message("Nothing is left here.")]));
     await tiles.reload(size);
   }

@@ -4,7 +4,7 @@
 // is not, and is kept until another search or another clustering.
 
 import * as api from "./api.js";
-import { count, heading, make, message, named, nameOf, plural } from "./dom.js";
+import { count, fileName, heading, make, message, named, nameOf, plural } from "./dom.js";
 import { picture } from "./pictures.js";
 import { imageTiles } from "./tiles.js";
 
@@ -110,7 +110,7 @@ export async function show(root, context) {
     const mine = ++turn;
     if (!asked && !kept.file) { empty(); return; }
     root.setAttribute("aria-busy", "true");
-    const late = setTimeout(() => { if (!tiles) found.replaceChildren(message("Searching …")); }, 250);
+    const late = setTimeout(() => { if (!tiles) found.replaceChildren(message(asked?.rows ? "Searching …" : "Searching … The first search loads the model.")); }, 250);
     try {
       const answer = await ask(STEPS[step]);
       if (mine === turn) await tell(answer);
@@ -136,7 +136,7 @@ export async function show(root, context) {
   async function tell(answer) {
     hits = answer.hits;
     head.replaceChildren(...what());
-    facts.textContent = hits.length ? `The ${store.things(hits.length)} most alike, by ${answer.by}.${answer.recall === null ? "" : ` Found through an index, which finds ${Math.round(100 * answer.recall)} % of the nearest.`}` : "";
+    facts.textContent = hits.length ? `The ${store.things(hits.length)} most alike, by ${madeBy(answer.by)}.${answer.recall === null ? "" : ` Found through an index, which finds ${Math.round(100 * answer.recall)} % of the nearest.`}` : "";
     where.replaceChildren(...clusters());
     more.hidden = step + 1 >= STEPS.length || hits.length < STEPS[step];
     if (!hits.length) {
@@ -190,6 +190,12 @@ export async function show(root, context) {
     release();
     for (const [name, listener] of Object.entries(listeners)) document.removeEventListener(name, listener);
   };
+}
+
+// A backbone's name may be a whole path; vectors and texts have none.
+function madeBy(name) {
+  if (name.startsWith("vectors:")) return "the vectors that were given";
+  return name.startsWith("tfidf:") ? "their words" : fileName(name);
 }
 
 const clusterOf = ({ uid, cluster }) => ({ uid, name: cluster });
