@@ -107,8 +107,8 @@ def latest(store: Store) -> tuple[Publication | None, int]:
     ImageherdError
         If it was written by a newer imageherd, or names files outside the herd.
     """
-    found = (_PUBLISHED.fullmatch(name) for name in store.sizes("published"))
-    numbers = sorted((int(match[1]) for match in found if match), reverse=True)
+    names = map(_PUBLISHED.fullmatch, store.sizes("published"))
+    numbers = sorted((int(match[1]) for match in names if match), reverse=True)
     for number in numbers:
         for pause in _PAUSES if number == numbers[0] else (0.0,):
             time.sleep(pause)

@@ -89,14 +89,14 @@ def pull(url: str, herd: str | Path) -> Pulled:
     if there is None or FILE not in there.files:
         raise ImageherdError(f"{store.url} holds no herd; see whether the URL is right.")
     _check_place(herd, store.url)
-    with locked(herd), writing_to(herd):
+    with locked(herd), writing_to(herd), TemporaryDirectory(prefix="imageherd-pull-") as scratch:
         record = read_records(herd).get(store.url)
         if record is None:
             keep_record(herd, store.url, Record(0, "", {}))
-        with TemporaryDirectory(prefix="imageherd-pull-") as scratch:
-            mine, places = contents(herd, Path(scratch), read_all=not is_herd(herd))
+        whole = is_herd(herd)
+        mine, places = contents(herd, Path(scratch), read_all=not whole)
         before = record.files if record else {}
-        if is_herd(herd):
+        if whole:
             _check_unchanged(herd, mine, before, there)
         lacking = {path: one for path, one in there.files.items() if mine.get(path) != one}
         incoming = herd / INCOMING
@@ -108,7 +108,8 @@ def pull(url: str, herd: str | Path) -> Pulled:
             _take(one, incoming, partial(shutil.copyfile, here[one]))
         wanted = sorted(one for one in absent if not (incoming / one.sha256).exists())
         each(lambda one: _fetch(store, one, incoming), wanted, "Pulling")
-        gone = [path for path in before if path not in there.files]
+        # What a pull has left that was killed is of a push that may be the last no more.
+        gone = [path for path in before | ({} if whole else mine) if path not in there.files]
         if lacking or gone:
             _switch(herd, there.files, lacking, gone)
         keep_record(herd, store.url, there.record())
@@ -191,10 +192,8 @@ def _switch(herd: Path, files: Files, lacking: Files, gone: list[str]) -> None:
     for path in (path for path in lacking if path != FILE and not _is_journal(path)):
         target, sha256 = herd / path, lacking[path].sha256
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.pulled")
         times[sha256] -= 1
-        (shutil.copyfile if times[sha256] else shutil.move)(incoming / sha256, part)
-        part.replace(target)
+        (shutil.copyfile if times[sha256] else shutil.move)(incoming / sha256, target)
     (incoming / files[FILE].sha256).replace(last)
 
 
