@@ -11,6 +11,7 @@ from PIL import Image
 
 from backbones.tiny_clip import save_clip
 from edited_herds import made
+from imageherd import search_space
 from imageherd.app import finder
 from imageherd.app.finding import MOST_BYTES
 from imageherd.herd import Herd
@@ -97,6 +98,22 @@ def test_the_backbone_and_the_features_stay_warm(client, herd, template, monkeyp
         send(client, path.read_bytes())
         client.get(BASE, params={"row": 5})
     assert sorted(loaded) == ["backbone_of", "open_space"]
+
+
+def test_an_index_is_used_where_there_is_one_and_never_waited_for(client_of, tmp_path, monkeypatch):
+    herd = made(tmp_path, 600)
+    monkeypatch.setattr(search_space, "LARGE", 100)
+    monkeypatch.setattr(search_space, "_LARGE_NUMBERS", 100)
+    asked = {"row": 0, "limit": 20}
+    before = client_of(herd).get(BASE, params=asked)
+    assert before.json()["recall"] is None
+    assert not (herd.path / "search").exists()
+    known = herd.search(item=0, n=20)
+    after = client_of(herd).get(BASE, params=asked)
+    assert after.json()["recall"] == pytest.approx(known.recall)
+    assert rows_of(after) == known.rows.tolist()
+    more = client_of(herd).get(BASE, params=asked | {"limit": 200}).json()
+    assert (more["recall"], len(more["hits"])) == (None, 200)
 
 
 def test_words_find_images_where_the_features_allow(tmp_path, client_of, template):
