@@ -61,16 +61,17 @@ async function draw(root, context, about, { plain = false, restart }) {
   const [places, uids] = await Promise.all([fetched("points"), fetched("uids")]);
 
   const canvas = make("canvas", { class: "map-points" });
-  const over = make("canvas", { class: "map-over", tabindex: 0, role: "application", "aria-label": `Map of ${store.things(about.n)}`, "aria-describedby": "map-help" });
+  const names = make("canvas", { class: "map-names" });
+  const over = make("div", { class: "map-over", tabindex: 0, role: "application", "aria-label": `Map of ${store.things(about.n)}`, "aria-describedby": "map-help" }, canvas, names);
   const tipPlace = make("div", { class: "map-tip", role: "status", hidden: true });
-  const area = make("div", { class: "map-plane" }, canvas, over, tipPlace);
+  const area = make("div", { class: "map-plane" }, over, tipPlace);
   const legendPlace = make("aside", { class: "map-legend", "aria-label": "What the colours mean" });
   const painter = (plain ? null : glPainter(canvas)) ?? plainPainter(canvas);
   const isPlain = !canvas.getContext("webgl2");
   const n = isPlain ? Math.min(about.n, MOST) : about.n;
   const points = { places: new Float32Array(places).subarray(0, 2 * n), uids: new Int32Array(uids).subarray(0, n), rows: null };
   const flat = plane(about.bounds);
-  const above = overlay(over, flat);
+  const above = overlay(names, flat);
   const pointed = tip(tipPlace, { store, api, plane: flat });
   let nearest = null;
   let indexOf = null;
@@ -99,6 +100,8 @@ async function draw(root, context, about, { plain = false, restart }) {
   if (isPlain) root.append(make("p", { class: "map-note", role: "note" }, `WebGL2 is not to be had here, so the map is drawn more simply${n < about.n ? `, and only ${count(n)} of the ${store.things(about.n)} are on it` : ""}.`));
 
   function rested() {
+    names.hidden = false;
+    above.show({});
     over.dataset.drawn = n;
     nearest ??= grid(points.places);
   }
@@ -109,6 +112,7 @@ async function draw(root, context, about, { plain = false, restart }) {
   function moved() {
     delete over.dataset.drawn;
     pointed.hide();
+    names.hidden = loop.isSlow();
     above.show({ hover: null });
     loop.redraw();
   }
@@ -125,7 +129,7 @@ async function draw(root, context, about, { plain = false, restart }) {
     const { clientWidth: width, clientHeight: height } = area;
     if (!width || !height) return;
     ratio = Math.min(devicePixelRatio || 1, 2);
-    for (const one of [canvas, over]) Object.assign(one, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    for (const one of [canvas, names]) Object.assign(one, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
     flat.resize(width, height);
     moved();
   }
@@ -163,7 +167,7 @@ async function draw(root, context, about, { plain = false, restart }) {
       if (event.pointerType === "touch" && !again) hover(sx, sy);
       else toggle(sx, sy);
     },
-    outline: (outline) => above.show({ outline }),
+    outline: (outline) => { names.hidden = false; above.show({ outline }); },
     cancel: () => above.show({ outline: null }),
     close: async (outline) => {
       const found = inside(outline, points.places, flat, (i) => colours.isMarkedPoint(i));

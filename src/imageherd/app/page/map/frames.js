@@ -8,6 +8,8 @@ const AT_REST_AFTER = 100;
 const FEWEST = 10_000;
 const FORGET = 0.85;
 const GROW = 2;
+// From here on what lies over the points is left out while they move, as it costs a frame too.
+const SLOW_MS = 40;
 // A gap this long is a tab in the background or a machine asleep, not points.
 const NO_FRAME_MS = 1000;
 
@@ -40,17 +42,28 @@ export function frames(painter, full) {
   let began = 0;
   let pending = 0;
   let asked = 0;
+  let usual = 0;
+  let isSlow = false;
+  let budget = MOVING_MS;
+
+  function learn(points, ms) {
+    if (ms >= NO_FRAME_MS) return;
+    cost.learn(points, ms);
+    if (budget === MOVING_MS) usual += 0.25 * (ms - usual);
+    isSlow ||= usual > SLOW_MS;
+  }
 
   function frame() {
     asked = 0;
     if (!total) return;
     const now = performance.now();
     if (pending && !painter.done()) return ask();
-    if (pending && now - began < NO_FRAME_MS) cost.learn(pending, now - began);
+    if (pending) learn(pending, now - began);
     pending = 0;
     if (!stale && drawn >= total) return full();
     const from = stale ? 0 : drawn;
-    drawn = Math.min(total, from + cost.pointsFor(now - changed > AT_REST_AFTER ? RESTING_MS : MOVING_MS));
+    budget = now - changed > AT_REST_AFTER ? RESTING_MS : MOVING_MS;
+    drawn = Math.min(total, from + cost.pointsFor(budget));
     stale = false;
     [began, pending] = [now, drawn - from];
     painter.paint(from, drawn);
@@ -66,6 +79,8 @@ export function frames(painter, full) {
       changed = performance.now();
       ask();
     },
+    // Once found to be so, it stays: what is left out then is what it was slow with.
+    isSlow: () => isSlow,
     setTotal(n) {
       total = n;
     },

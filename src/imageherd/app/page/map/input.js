@@ -8,18 +8,18 @@ import { box } from "./lasso.js";
 const STEP = 70;
 const STILL = 5;
 
-export function listen(canvas, on) {
+export function listen(area, on) {
   const pointers = new Map();
   let drawing = null;
   let travelled = 0;
   const at = (event) => {
-    const around = canvas.getBoundingClientRect();
+    const around = area.getBoundingClientRect();
     return [event.clientX - around.left, event.clientY - around.top];
   };
 
   function down(event) {
     if (event.button !== 0) return;
-    canvas.setPointerCapture(event.pointerId);
+    area.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, at(event));
     travelled = 0;
     on.cursor(false);
@@ -68,12 +68,12 @@ export function listen(canvas, on) {
   // Half of the box's sides, while there is one around the cursor.
   let half = null;
   const outlined = () => {
-    const [x, y] = [canvas.clientWidth / 2, canvas.clientHeight / 2];
+    const [x, y] = [area.clientWidth / 2, area.clientHeight / 2];
     return box(x - half[0], y - half[1], x + half[0], y + half[1]);
   };
   function resized(dx, dy) {
     half ??= [60, 60];
-    half = [half[0] + dx, half[1] + dy].map((side, k) => Math.max(10, Math.min(side, [canvas.clientWidth, canvas.clientHeight][k] / 2)));
+    half = [half[0] + dx, half[1] + dy].map((side, k) => Math.max(10, Math.min(side, [area.clientWidth, area.clientHeight][k] / 2)));
     on.outline(outlined());
   }
   function dropped() {
@@ -104,7 +104,7 @@ export function listen(canvas, on) {
     pointerdown: down, pointermove: move, pointerup: up, pointercancel: lost,
     pointerleave: () => on.hover(null), wheel, keydown: key,
     blur: () => { dropped(); on.cursor(false); },
-    focus: () => { if (canvas.matches(":focus-visible")) on.cursor(true); },
+    focus: () => { if (area.matches(":focus-visible")) on.cursor(true); },
   };
-  for (const [name, react] of Object.entries(events)) canvas.addEventListener(name, react, { passive: false });
+  for (const [name, react] of Object.entries(events)) area.addEventListener(name, react, { passive: false });
 }

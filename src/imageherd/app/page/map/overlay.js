@@ -62,6 +62,7 @@ export function overlay(canvas, plane) {
 
   function draw() {
     waiting = 0;
+    if (canvas.hidden) return;
     const style = getComputedStyle(canvas);
     const [ink, card, accent] = ["--ink", "--card", "--accent"].map((name) => style.getPropertyValue(name));
     const { width, height } = plane.view;
