@@ -72,7 +72,7 @@ function listen() {
   if (document.hidden || !store.name) return;
   stopListening = api.listen(store.name, {
     onState: (state) => store.heard(state).catch(notices.problem),
-    onLost: (why) => notices.connection(why ?? "The connection to imageherd serve is lost. Trying again; nothing that was done is lost …"),
+    onLost: (why) => notices.connection(why ?? "The connection to imageherd serve is lost. Trying again …"),
     onBack: () => { notices.connection(null); notices.clear(); store.refresh().catch(notices.problem); },
   });
 }

@@ -4,7 +4,7 @@
 //   bar.showHerd()   once the herd is known; bar.mark({view, clustering}) after every change of view
 
 import * as api from "./api.js";
-import { byId, isTyping, make } from "./dom.js";
+import { byId, count, isTyping, make } from "./dom.js";
 import { showKeys } from "./help.js";
 
 const FORMATS = [["csv", "CSV table"], ["json", "JSON"], ["parquet", "Parquet"]];
@@ -26,7 +26,7 @@ export function startBar({ store, actions, go, to, view }) {
   function showHerd() {
     byId("herd-name").textContent = store.herd.name;
     byId("herd-name").title = store.herd.name;
-    const names = store.herd.clusterings.map(({ name, n_clusters: n }) => make("option", { value: name }, `${name} (${n})`));
+    const names = store.herd.clusterings.map(({ name, n_clusters: n }) => make("option", { value: name }, `${name} (${count(n)})`));
     byId("clustering").replaceChildren(...names);
     byId("clustering-pick").hidden = names.length === 0;
   }
@@ -88,7 +88,11 @@ export function startBar({ store, actions, go, to, view }) {
     else return;
     event.preventDefault();
   });
-  store.subscribe(showSteps);
+  store.subscribe(() => {
+    showSteps();
+    const option = [...byId("clustering").options].find(({ value }) => value === store.name);
+    if (option) option.textContent = `${store.name} (${count(store.clusters.length)})`;
+  });
   startTheme();
   startMenu();
   return { mark, showHerd };

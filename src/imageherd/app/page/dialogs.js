@@ -41,6 +41,7 @@ export function ask({ title, body, action, className = "", take, ready }) {
       } catch (error) {
         wrong.replaceChildren(...told(error));
         if (submit) submit.textContent = againAfter(error);
+        else wrong.append(make("p", {}, make("button", { type: "button", class: "plain", onclick: () => finish(asked) }, againAfter(error))));
       } finally {
         form.ariaBusy = "false";
       }

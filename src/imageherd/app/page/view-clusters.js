@@ -74,6 +74,8 @@ export async function show(root, { store, actions, go, to, params, signal }) {
 
   function focusOn(i) {
     if (!shown.length) { filter.focus({ preventScroll: true }); return; }
+    at = i;
+    grid.pin(i);
     grid.reveal(i).querySelector(".open").focus({ preventScroll: true });
   }
 
