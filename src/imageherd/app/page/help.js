@@ -12,7 +12,7 @@ const KEYS = [
 
 export function showKeys() {
   return ask({
-    title: "Keys", className: "wide", body: make("div", { class: "keys" }, ...KEYS.map(([title, keys]) => make("section", {}, make("h3", {}, title),
+    title: "Keys", className: "wide", body: make("div", { class: "keys", tabindex: 0 }, ...KEYS.map(([title, keys]) => make("section", {}, make("h3", {}, title),
       make("dl", {}, ...keys.map(([key, what]) => make("div", {}, make("dt", {}, make("kbd", {}, key)), make("dd", {}, what))))))),
   });
 }

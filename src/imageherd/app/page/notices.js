@@ -53,7 +53,7 @@ export function createNotices() {
       byId("connection").textContent = text ?? "";
     },
     within(dialog) {
-      (dialog ?? document.body).append(place, spoken);
+      (dialog ?? byId("foot")).append(place, spoken);
     },
   };
 }

@@ -20,7 +20,7 @@ export function renameInPlace({ holder, title, store, uid, actions }) {
 
   function end() {
     form.remove();
-    title.hidden = false;
+    title.classList.remove("hidden");
     cameFrom.focus({ preventScroll: true });
   }
 
@@ -44,7 +44,7 @@ export function renameInPlace({ holder, title, store, uid, actions }) {
 
   form.addEventListener("submit", (event) => { event.preventDefault(); take(field.value.trim()); });
   form.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.preventDefault(); end(); } });
-  title.hidden = true;
+  title.classList.add("hidden");
   holder.prepend(form);
   field.focus();
   field.select();
