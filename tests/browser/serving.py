@@ -41,9 +41,10 @@ class Server:
         how = ["--port", str(self.port), "--token", TOKEN, "--no-browser"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([*command, *how], stdout=log, stderr=log)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + 2 * PATIENCE
         while not self._answers():
             if not self.alive or time.monotonic() > end:
+                self.kill()
                 raise AssertionError(f"imageherd serve did not start:\n{self.log.read_text()}")
             time.sleep(0.05)
 

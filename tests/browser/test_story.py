@@ -17,6 +17,17 @@ ALERTS = """const alerts = [...document.querySelectorAll("[role=alert]")];
 return alerts.map((alert) => alert.innerText).join("")"""
 
 
+HURRY = """const [name, pause, done] = arguments;
+const views = ["", "/cluster/1", "/map", "/cluster/2", "/search?row=3", "/compare?with=six", "/history"];
+const next = () => {
+  if (!views.length) return done();
+  location.hash = `#/c/${name}${views.shift()}`;
+  setTimeout(next, pause);
+};
+next();"""
+SPLIT = re.compile("^Split it")
+
+
 def table_of(path):
     with path.open(newline="", encoding="utf-8") as file:
         return {int(line["row"]): line for line in csv.DictReader(file)}
@@ -46,8 +57,8 @@ def test_from_the_link_to_the_table(page, server, stored):
     page.click("checkbox", f"Select {third}")
     page.click("checkbox", f"Select {fourth}")
     page.click("button", "Merge")
-    page.has("Merge 2 clusters into one")
-    page.click("button", "Merge", page.the("dialog"))
+    page.has("Merge 2 clusters")
+    page.click("button", re.compile("^Merge"), page.the("dialog"))
     page.has("400 images in 7 clusters")
     page.click("button", re.compile("^Undo: "))
     page.has("400 images in 8 clusters")
@@ -58,7 +69,7 @@ def test_from_the_link_to_the_table(page, server, stored):
     page.click("button", "Split …")
     page.has("This is how it would be: 2 clusters.")
     page.settled("cluster")
-    page.click("button", "Split it like this")
+    page.click("button", SPLIT)
     page.the("heading", re.compile(f"^{re.escape(third)} "))
     page.click("link", "Clusters")
     page.has("400 images in 9 clusters")
@@ -123,3 +134,10 @@ def test_a_damaged_picture_gets_a_sentence(page, tmp_path, name, content):
     assert said.startswith("The file cannot be read as an image: ")
     assert said.endswith(".")
     assert page.errors(expected="status of 4") == []
+
+
+def test_who_hurries_from_view_to_view_ends_in_the_last(page):
+    for pause in (0, 5, 40, 150):
+        page.driver.execute_async_script(HURRY, page.name, pause)
+    page.the("heading", "History")
+    page.settled("history")

@@ -31,7 +31,7 @@ PASSING = (
     JavascriptException,
     StaleElementReferenceException,
 )
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that anything may take: the machine may be busy with much else."""
 
 
