@@ -176,6 +176,8 @@ def merged(clustering: Clustering, n_clusters: int) -> Clustering:
     columns = [becomes[uid] for uid in fitted]
     P = probabilities_of(versions.head(clustering.version), data.vectors)
     uids, probability, second = top_two(P, columns, _places(fitted, parts))
+    if clustering.by_hand is not None:
+        probability = np.where(clustering.by_hand & (uids >= 0), np.float32(1), probability)
     config = config | {"uids": columns, "dendrogram": asdict(tree)}
     for about in ("parts", "edits_of"):
         config.pop(about, None)

@@ -30,7 +30,7 @@ def test_the_loss_is_that_of_a_plain_loop(counts):
         columns = known.fixed[:, 1].tolist()
         expected = plain.labels(p[known.labelled.numpy()], columns)
         expected += plain.believed(p[near.numpy()], columns)
-        expected += plain.labels(p[known.members[:, 0].numpy()], known.members[:, 1].tolist())
+        expected += plain.labels(p[known.typical[:, 0].numpy()], known.typical[:, 1].tolist())
         expected += plain.must([(p[i], p[j]) for i, j in known.must.tolist()])
         expected += plain.cannot([(p[i], p[j]) for i, j in known.cannot.tolist()])
         assert float(found[h]) == pytest.approx(expected, rel=1e-12)

@@ -34,7 +34,7 @@ class Lesson:
     version : str
         That version.
     edits : tuple of int
-        Numbers of the edits in effect, in order.
+        Numbers of the edits in effect, in order, but for renamings.
     columns : list of int
         The cluster, by uid, of each column of the head that is to learn: those of the version that
         still have images, then those that a person made. A union is one column.
@@ -42,10 +42,9 @@ class Lesson:
         What each column begins as: the mean of the columns that its images were in.
     rows, uids : ndarray of int64 and int32, shape (m,)
         The images that a person has placed, ascending, and where; -1 for "fits nowhere".
-    members : ndarray of int64, shape (l, 2)
-        Row and uid of other images that tell which column is whose, where one begins as another
-        does: all of the clusters that a person merged or split, and of a cluster that gave images
-        to a new one its medoids. They are asked for, not held.
+    typical : ndarray of int64, shape (t, 2)
+        Row and uid of the 12 or fewer medoids of every cluster as edited, which tell what column is
+        whose; none where a person made no cluster. They are asked for, not held.
     must, cannot : ndarray of int64, shape (a, 2) and (b, 2)
         Pairs of rows: of images that merging brought together, each with another; of images that
         splitting set apart, each with another; and of each image marked as an outlier with the
@@ -60,7 +59,7 @@ class Lesson:
     parents: NDArray[np.float64]
     rows: NDArray[np.int64]
     uids: NDArray[np.int32]
-    members: NDArray[np.int64]
+    typical: NDArray[np.int64]
     must: Pairs
     cannot: Pairs
     names: dict[int, str]
@@ -79,10 +78,10 @@ class Lesson:
             Where each is, or the image it is a copy of, among the images fitted.
         """
         placed = np.column_stack([self.rows, self.uids])[self.uids != NOWHERE]
-        fixed, members = (self._labels(kind, rows, place) for kind in (placed, self.members))
-        members = members[~np.isin(members[:, 0], fixed[:, 0])]
+        fixed, typical = (self._labels(kind, rows, place) for kind in (placed, self.typical))
+        typical = typical[~np.isin(typical[:, 0], fixed[:, 0])]
         return Constraints(
-            fixed, members, *(_among(kind, rows, place) for kind in (self.must, self.cannot))
+            fixed, typical, *(_among(kind, rows, place) for kind in (self.must, self.cannot))
         )
 
     def held(self, labels: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -204,9 +203,7 @@ def lesson(
     rows, sources = base.rows[by_hand], {uid: _sources(base, now, uid) for uid in columns}
     clusters = {c.uid: c for c in now.clusters}
     medoids = {c.uid: c.medoids for c in base.clusters}
-    left = {uid for new in made for uid in sources[new]} & set(before)
-    typical = np.isin(base.rows, [row for uid in left for row in medoids[uid]])
-    telling = np.flatnonzero(~by_hand & (np.isin(now.uids, made) | typical))
+    cards = [(row, c.uid) for c in now.clusters for row in c.medoids] if made else []
     free = np.flatnonzero(~by_hand & (now.uids != NOWHERE) & (base.uids != NOWHERE))
     must = free[across(now.uids[free], base.uids[free], rng)]
     cannot = free[across(base.uids[free], now.uids[free], rng)]
@@ -215,12 +212,12 @@ def lesson(
     away = [(base.rows[i], row) for i, row in near if row != base.rows[i]]
     return Lesson(
         version=base.version,
-        edits=tuple(edit.seq for edit in edits),
+        edits=tuple(edit.seq for edit in edits if edit.kind != "rename"),
         columns=columns,
         parents=_parents(columns, sources, fitted),
         rows=rows,
         uids=now.uids[by_hand],
-        members=np.column_stack([base.rows[telling], now.uids[telling]]).astype(np.int64),
+        typical=np.array(cards, dtype=np.int64).reshape(-1, 2),
         must=base.rows[must],
         cannot=np.concatenate([base.rows[cannot], np.array(away, np.int64).reshape(-1, 2)]),
         names={

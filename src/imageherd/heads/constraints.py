@@ -22,7 +22,7 @@ from torch import Tensor
 
 DRAWN = 64
 """How many of a kind a step looks at."""
-KINDS = ("fixed", "members", "must", "cannot")
+KINDS = ("fixed", "typical", "must", "cannot")
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Constraints:
     ----------
     fixed : ndarray of int64, shape (m, 2)
         A row and its cluster, the column of `predict_proba`; its neighbours are to come along.
-    members : ndarray of int64, shape (l, 2)
-        The same of rows whose neighbours need not.
+    typical : ndarray of int64, shape (l, 2)
+        The same of rows that stand for a cluster; their neighbours need not.
     must, cannot : ndarray of int64, shape (a, 2) and (b, 2)
         Pairs of rows that belong in one cluster, or do not.
     """
 
     fixed: NDArray[np.int64]
-    members: NDArray[np.int64]
+    typical: NDArray[np.int64]
     must: NDArray[np.int64]
     cannot: NDArray[np.int64]
 
     @property
     def kinds(self) -> list[NDArray[np.int64]]:
         """The four, in order."""
-        return [self.fixed, self.members, self.must, self.cannot]
+        return [self.fixed, self.typical, self.must, self.cannot]
 
     def check(self, n: int, n_clusters: int) -> None:
         """Raise ValueError unless all rows are below `n` and all columns below `n_clusters`."""
@@ -76,7 +76,7 @@ class Drawn:
     """The constraints of one step, as in `Constraints`."""
 
     fixed: Tensor
-    members: Tensor
+    typical: Tensor
     must: Tensor
     cannot: Tensor
 
@@ -89,7 +89,7 @@ class Drawn:
     def rows(self) -> Tensor:
         """The rows to be looked at, shape (m + l + 2a + 2b,), in the order that `losses` wants."""
         pairs = (self.must.T.flatten(), self.cannot.T.flatten())
-        return torch.cat([self.labelled, self.members[:, 0], *pairs])
+        return torch.cat([self.labelled, self.typical[:, 0], *pairs])
 
     def losses(self, log_p: Tensor) -> Tensor:
         """Return the loss of each head, (H,).
@@ -101,10 +101,10 @@ class Drawn:
             asked for the same label as far as it believes in it.
         """
         m, pairs = len(self.fixed), [2 * len(self.must), 2 * len(self.cannot)]
-        sizes = [m, len(self.members), *pairs, m]
-        fixed, members, must, cannot, near = torch.split(log_p, sizes, dim=1)
+        sizes = [m, len(self.typical), *pairs, m]
+        fixed, typical, must, cannot, near = torch.split(log_p, sizes, dim=1)
         losses = label_losses(fixed, self.fixed[:, 1]) + belief_losses(near, self.fixed[:, 1])
-        losses = losses + label_losses(members, self.members[:, 1])
+        losses = losses + label_losses(typical, self.typical[:, 1])
         return losses + must_losses(must) + cannot_losses(cannot)
 
 
