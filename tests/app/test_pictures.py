@@ -141,6 +141,25 @@ def test_no_more_than_allowed_are_decoded_at_once(tmp_path, monkeypatch):
     assert most[0] == 1
 
 
+def test_images_that_are_waited_for_hold_up_no_others(tmp_path):
+    """Four at a distance do not answer, and a near one is shown all the same."""
+    answer = threading.Event()
+
+    class Far(Memory):
+        def read(self, key):
+            assert answer.wait(20)
+            return self.data
+
+    data = [encoded(picture(50 + i, 40), "JPEG") for i in range(5)]
+    far = [(alone(each)[0], Far(each)) for each in data[1:]]
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(thumbnail, tmp_path, *one, 96) for one in far]
+        assert pool.submit(thumbnail, tmp_path, *alone(data[0]), 96).result(10)
+        assert pool.submit(whole, *alone(CONVERTED["tiff"]())).result(10)
+        answer.set()
+        assert all(one.result(10) for one in waiting)
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff\xd8 cut off", b"not a picture"])
 def test_a_damaged_thumbnail_is_made_again(tmp_path, damage):
     item, source = alone(encoded(picture(), "JPEG"))

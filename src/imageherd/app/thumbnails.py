@@ -39,7 +39,10 @@ _SHOWN = {
     "AVIF": "image/avif",
 }
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-_making = [threading.Lock() for _ in range(256)]
+_making: set[Path] = set()
+_made = threading.Condition()
+# More may be waited for, by a network say, than are decoded.
+_in_hand = threading.BoundedSemaphore(8)
 _decoding = threading.BoundedSemaphore(min(4, usable_cores() + 1))
 _one_large = threading.Lock()
 
@@ -70,18 +73,19 @@ def thumbnail(herd: Path, item: Mapping[str, Any], source: Source, size: int) ->
     Notes
     -----
     Kept under ``thumbnails/`` by the hash of the image's contents, about 7 kB at 192 pixels. Any
-    number of threads may ask; as many as there are cores decode, and one of them a large image.
+    number of threads may ask; eight hold a file, four decode, and one of these a large image.
     """
     digest = _digest(item)
     path = herd / FOLDER / str(size) / digest[:2] / f"{digest}.jpg"
     found = _kept(path)
     if found is None:
-        # Two who ask for one picture at the same time: the second waits, and finds it made.
-        with _making[int(digest[:2], 16)]:
+        with _alone(path):
             found = _kept(path)
             if found is None:
-                with _turn(item):
-                    found = _reduced(own_bytes(item, source), size)
+                with _in_hand:
+                    data = own_bytes(item, source)
+                    with _turn(item):
+                        found = _reduced(data, size)
                 _keep(path, found)
     return found
 
@@ -93,12 +97,13 @@ def whole(item: Mapping[str, Any], source: Source) -> tuple[bytes, str]:
     and what is not a JPEG and does not stand upright are converted; a JPEG's own word on how it is
     to be turned is heeded by all browsers.
     """
-    with _turn(item):
+    with _in_hand:
         data = own_bytes(item, source)
         media = _media_type(data)
         if media is not None:
             return data, media
-        return _jpeg(decode(data).image, _WHOLE_QUALITY), "image/jpeg"
+        with _turn(item):
+            return _jpeg(decode(data).image, _WHOLE_QUALITY), "image/jpeg"
 
 
 def own_bytes(item: Mapping[str, Any], source: Source) -> bytes:
@@ -127,6 +132,20 @@ def _digest(item: Mapping[str, Any]) -> str:
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise UnreadableImageError("it has not been read yet; run imageherd embed")
     return str(digest)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until nobody else makes this thumbnail: it is there then."""
+    with _made:
+        _made.wait_for(lambda: path not in _making)
+        _making.add(path)
+    try:
+        yield
+    finally:
+        with _made:
+            _making.discard(path)
+            _made.notify_all()
 
 
 @contextmanager
