@@ -21,7 +21,7 @@ import { virtualGrid } from "./virtual.js";
 let grids = 0;
 
 export function imageTiles({ context, label, n = 0, page, remark = () => null, within = null }) {
-  const { select, notices, actions, signal } = context;
+  const { store, select, notices, actions, signal } = context;
   const prefix = `tiles-${++grids}`;
   const element = make("div", { class: "tiles-grid", role: "listbox", tabindex: 0, "aria-label": label, "aria-multiselectable": "true" });
   let at = 0;
@@ -30,9 +30,11 @@ export function imageTiles({ context, label, n = 0, page, remark = () => null, w
   let length = n;
   let selecting = 0;
 
+  const isWords = store.herd.noun !== "image";
+  const [narrow, wide] = isWords ? [160, 230] : [104, 152];
   const isNarrow = () => innerWidth < 600;
   const grid = virtualGrid(element, {
-    minWidth: () => (isNarrow() ? 104 : 152), gap: () => (isNarrow() ? 6 : 10), height: (width) => width + 24,
+    minWidth: () => (isNarrow() ? narrow : wide), gap: () => (isNarrow() ? 6 : 10), height: (width) => (isWords ? 118 : width) + 24,
     make: tile, key, number, release: forget, settled: load,
   });
   const pages = itemPages(page, signal, (from, to) => { for (let i = from; i < to; i += 1) grid.redo(i); });

@@ -35,7 +35,7 @@ export async function show(root, { store, actions, go, to, params, signal }) {
     empty, cards);
 
   const grid = virtualGrid(cards, {
-    minWidth: () => 290, gap: () => (innerWidth < 600 ? 16 : 24), height: (width) => Math.round(width * 0.75) + (width - 56) / 6 + 124,
+    minWidth: () => 290, gap: () => (innerWidth < 600 ? 16 : 24), height: (width) => (store.herd.noun === "image" ? Math.round(width * 0.75) + (width - 56) / 6 + 124 : 410),
     make: (i) => clusterCard(shown[i], { store, to, i, n: shown.length, chosen: chosen.has(shown[i].uid) }),
     key: (i) => shown[i] ?? null, number: (element, i) => numberCard(element, i, shown.length), release: forget,
   });
