@@ -158,14 +158,15 @@ def lay(
     clustered : ndarray of int64, shape (m,), ascending
         Rows of the clustering; others are left out.
     """
-    rows, places, at = np.intersect1d(on_map, clustered, assume_unique=True, return_indices=True)
-    order = np.random.default_rng(SEED).permutation(len(at))
-    points, bounds = _scaled(xy[places[order]])
-    rows = rows[order]
+    at = np.searchsorted(clustered, on_map).clip(max=len(clustered) - 1)
+    places = np.flatnonzero(clustered[at] == on_map) if len(clustered) else at[:0]
+    places = np.random.default_rng(SEED).permutation(places)
+    points, bounds = _scaled(xy[places])
+    rows = on_map[places]
     told = hashlib.sha256(points.data)
     told.update(rows.data)
     tag = told.hexdigest()[:12]
-    return Laid(points, rows, at[order], bounds, tag, Labels(herd, items, rows))
+    return Laid(points, rows, at[places], bounds, tag, Labels(herd, items, rows))
 
 
 def _scaled(

@@ -3,6 +3,7 @@ import { NOWHERE, nameOf } from "../dom.js";
 import { codesOfConfidence, codesOfLabels, codesOfUids, doubtRamp, groupColours, palette, shapeOf } from "./colours.js";
 import { legend, scaleLegend } from "./legend.js";
 
+const AFTER_THE_POINTS = 30;
 const GREY = { colour: "#8b8d92", colour_dark: "#7b7f87" };
 
 export function colouring({ store, api, signal, points, painter, legendPlace, redraw, named }) {
@@ -11,6 +12,7 @@ export function colouring({ store, api, signal, points, painter, legendPlace, re
   let groups = [];
   let codes = new Uint16Array(0);
   let range = null;
+  let explaining = 0;
 
   const get = (...parts) => api.get(api.of(store.name, "map", ...parts), { signal });
   const binary = (...parts) => api.binary(api.of(store.name, "map", ...parts), { signal });
@@ -42,16 +44,21 @@ export function colouring({ store, api, signal, points, painter, legendPlace, re
     painter.set("palette", palette(colours, { shapes, marked, layered: isDoubt }));
     if (isDoubt) scaleLegend(legendPlace, { steps, ...range });
   }
+  // The points first: names and legend of a thousand clusters take a moment.
   function applied() {
     painter.set("codes", codes);
     repaint();
+    redraw();
+    clearTimeout(explaining);
+    explaining = setTimeout(explain, AFTER_THE_POINTS);
+  }
+  function explain() {
     named(codes, groups);
     if (groups) {
       const title = what === "cluster" ? "Clusters" : what.slice(1);
       legend(legendPlace, { title, groups, marked, changed: () => { repaint(); named(codes, groups); redraw(); changed(); } });
     }
     changed();
-    redraw();
   }
   let changed = () => {};
 

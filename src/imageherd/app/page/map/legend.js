@@ -28,8 +28,20 @@ export function legend(root, { title, groups, marked, changed }) {
     more.textContent = found.length ? `${count(found.length - MOST)} more: find them by name.` : "No name like this.";
   }
   find.addEventListener("input", fill);
+  // After an edit it is made anew: what a person looked for, and where, stays.
+  const { focused, words, scrolled } = left(root, title);
+  find.value = words;
   root.replaceChildren(make("h2", {}, title), order.length > 12 ? find : "", list, more);
   fill();
+  root.scrollTop = scrolled;
+  if (focused) (focused.input ? find : [...list.querySelectorAll("button")].find((button) => button.title === focused.title))?.focus();
+}
+
+function left(root, title) {
+  if (root.querySelector("h2")?.textContent !== title) return { focused: null, words: "", scrolled: 0 };
+  const active = root.contains(document.activeElement) ? document.activeElement : null;
+  const focused = active && { input: active.matches("input"), title: active.title };
+  return { focused, words: root.querySelector("input")?.value ?? "", scrolled: root.scrollTop };
 }
 
 // The scale of the doubts, from the sure to the doubtful.
