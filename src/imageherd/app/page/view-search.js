@@ -22,7 +22,10 @@ export async function show(root, context) {
 
   const found = make("div", { class: "found" });
   const asks = make("div", { class: "asks" });
-  root.append(make("div", { class: "view-head" }, make("div", {}, heading("Search"), make("p", { class: "facts-line" }, "What is most alike comes first."))), asks, found);
+  const head = make("div", { class: "found-head" });
+  // There from the start: what changes in it is read out.
+  const facts = make("p", { class: "facts-line", role: "status" });
+  root.append(make("div", { class: "view-head" }, make("div", {}, heading("Search"), make("p", { class: "facts-line" }, "What is most alike comes first."))), asks, head, facts, found);
   if (able.text) asks.append(words());
   if (able.image) asks.append(upload());
   if (!able.text && !asked && !kept.file) asks.append(noWords());
@@ -117,6 +120,8 @@ export async function show(root, context) {
     } catch (error) {
       if (mine !== turn || error.name === "AbortError") return;
       end();
+      head.replaceChildren();
+      facts.textContent = "";
       found.replaceChildren(make("p", { class: "waiting", role: "alert" }, make("bdi", {}, error.message)));
     } finally {
       clearTimeout(late);
@@ -129,9 +134,7 @@ export async function show(root, context) {
   }
 
   const more = make("button", { type: "button", class: "plain", id: "search-more", hidden: true, onclick: () => { step += 1; run().catch(context.notices.problem); } }, "Show more");
-  const facts = make("p", { class: "facts-line" });
   const where = make("div", { class: "where", role: "group", "aria-label": "In which clusters" });
-  const head = make("div", { class: "found-head" });
 
   async function tell(answer) {
     hits = answer.hits;
@@ -141,7 +144,7 @@ export async function show(root, context) {
     more.hidden = step + 1 >= STEPS.length || hits.length < STEPS[step];
     if (!hits.length) {
       end();
-      found.replaceChildren(head, message(`No ${store.herd.noun} is like it.`));
+      found.replaceChildren(message(`No ${store.herd.noun} is like it.`));
       return;
     }
     if (tiles) { await tiles.reload(hits.length); return; }
@@ -149,7 +152,7 @@ export async function show(root, context) {
       context, label: "What was found, most alike first", n: hits.length, remark: (hit) => `${nameOf(clusterOf(hit))} · ${hit.similarity.toFixed(2)}`,
       page: async (offset, limit) => hits.slice(offset, offset + limit),
     });
-    found.replaceChildren(head, facts, where, tiles.element, more);
+    found.replaceChildren(where, tiles.element, more);
   }
 
   // A search often ends in "these belong there": where they are now is one line above them.
