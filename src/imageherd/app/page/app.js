@@ -135,6 +135,8 @@ function arrive(place, { view }, isFirst) {
 }
 
 async function start() {
+  // What a view that was left no longer waits for has been given up on purpose.
+  addEventListener("unhandledrejection", (event) => { if (event.reason?.name === "AbortError") event.preventDefault(); });
   document.addEventListener("visibilitychange", () => {
     listen();
     if (!document.hidden && store.name) store.refresh().catch(() => {});
