@@ -7,6 +7,7 @@ import torch
 from imageherd.heads import HEADS
 from imageherd.heads.base import CollapseWarning
 from imageherd.heads.constraints import DRAWN, KINDS, Constraints, Drawn, belief_losses
+from imageherd.warm_start import regrouped
 from reference import constraints as plain
 
 NONE = np.empty((0, 2), dtype=np.int64)
@@ -111,6 +112,10 @@ def make(method, seed=0, **params):
     return HEADS[method](K, random_state=seed, device="cpu", **params)
 
 
+def short(method):
+    return make(method, epochs=6, min_steps=0)
+
+
 @pytest.fixture(scope="module", params=LEARNING)
 def method(request):
     return request.param
@@ -136,9 +141,9 @@ def test_the_same_twice_is_the_same_and_none_is_as_without(method, start):
     known = Constraints(
         *(np.array([kind]) for kind in ([0, start.labels_[1]], [4, 0], [1, 2], [3, 7]))
     )
-    first, again = (make(method).fit(X, start=start, constraints=known) for _ in range(2))
+    first, again = (short(method).fit(X, start=start, constraints=known) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
-    plain = make(method).fit(X, start=start)
+    plain = short(method).fit(X, start=start)
     assert not np.array_equal(first.predict_proba(X), plain.predict_proba(X))
 
 
@@ -175,14 +180,14 @@ def test_an_interrupted_run_ends_the_same_and_others_are_told_apart(
     monkeypatch.setattr("imageherd.heads.loop.CHECKPOINT_SECONDS", 0)
     fixed = np.stack([np.arange(80), start.labels_[:80]], 1)
     known = Constraints(fixed, NONE, NONE, NONE)
-    whole = make(method).fit(X, start=start, constraints=known)
+    whole = short(method).fit(X, start=start, constraints=known)
     path = tmp_path / "c"
     with pytest.raises(StopError):
-        make(method).fit(X, start=start, constraints=known, callback=stop, checkpoint=path)
+        short(method).fit(X, start=start, constraints=known, callback=stop, checkpoint=path)
     other = Constraints(fixed[:70], NONE, NONE, NONE)
     with pytest.raises(ImageherdError, match="other parameters or other data"):
-        make(method).fit(X, start=start, constraints=other, checkpoint=path)
-    resumed = make(method).fit(X, start=start, constraints=known, checkpoint=path)
+        short(method).fit(X, start=start, constraints=other, checkpoint=path)
+    resumed = short(method).fit(X, start=start, constraints=known, checkpoint=path)
     np.testing.assert_array_equal(resumed.predict_proba(X), whole.predict_proba(X))
 
 
@@ -193,3 +198,19 @@ def test_who_cannot_learn_says_so(start):
     with pytest.raises(ValueError, match="this is TSP without one"):
         make("tsp").fit(X, constraints=known)
     assert [name for name, head in HEADS.items() if head.takes_constraints] == list(LEARNING)
+
+
+def test_columns_are_copied_put_in_another_order_or_averaged(method, start):
+    order = [2, 0, 3, 1, 0]
+    found = regrouped(start, np.eye(K)[order])
+    assert (found.n_clusters, found.n_clusters_, start.n_clusters) == (K + 1, K + 1, K)
+    # Column 0 is there twice, and its probability in either place as great as before.
+    P, before = found.predict_proba(X), start.predict_proba(X)
+    np.testing.assert_allclose(P / (1 / (1 + before[:, :1])), before[:, order], atol=1e-5)
+    halves = regrouped(start, np.array([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    logits = np.log(start.predict_proba(X[BLOBS == 3]).astype(np.float64) + 1e-300)
+    expected = logits[:, 2:] - np.logaddexp(logits[:, 2], logits[:, 3])[:, None]
+    two = halves.predict_proba(X[BLOBS == 3])[:, 1:].astype(np.float64)
+    np.testing.assert_allclose(two / two.sum(1, keepdims=True), np.exp(expected), atol=1e-4)
+    assert len(halves.network_.state_dict()) == len(start.network_.state_dict())
+    make(method).set_params(n_clusters=3).fit(X, start=halves)

@@ -110,7 +110,7 @@ class Drawn:
 
 def label_losses(log_p: Tensor, columns: Tensor) -> Tensor:
     """-Σ log pi(ci) / 64 of each head: (H, m, K) log probabilities and (m,) columns to (H,)."""
-    return -log_p[:, torch.arange(len(columns)), columns].sum(1) / DRAWN
+    return -_of_columns(log_p, columns).sum(1) / DRAWN
 
 
 def belief_losses(log_p: Tensor, columns: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def belief_losses(log_p: Tensor, columns: Tensor) -> Tensor:
     one kind. What a person corrects is often the odd one out among its neighbours, and these are
     not to follow it all.
     """
-    log_p = log_p[:, torch.arange(len(columns)), columns]
+    log_p = _of_columns(log_p, columns)
     return -(log_p.detach().exp() * log_p).sum(1) / DRAWN
 
 
@@ -142,6 +142,10 @@ def cannot_losses(log_p: Tensor) -> Tensor:
     apart = 1 - (log_pi + log_pj).logsumexp(2).exp()
     # As LSD-C's program has it: keeps the log finite where two are surely in one cluster.
     return -(apart.clamp_min(0) + 1e-7).log().sum(1) / DRAWN
+
+
+def _of_columns(log_p: Tensor, columns: Tensor) -> Tensor:
+    return log_p.gather(2, columns.view(1, -1, 1).expand(len(log_p), -1, 1)).squeeze(2)
 
 
 def _some(kind: NDArray[np.int64], draws: torch.Generator) -> Tensor:
