@@ -18,7 +18,8 @@ return alerts.map((alert) => alert.innerText).join("")"""
 
 
 HURRY = """const [name, pause, done] = arguments;
-const views = ["", "/cluster/1", "/map", "/cluster/2", "/search?row=3", "/compare?with=six", "/history"];
+const some = ["", "/cluster/1", "/map", "/cluster/2", "/search?row=3"];
+const views = [...some, "/compare?with=six", "/history"];
 const next = () => {
   if (!views.length) return done();
   location.hash = `#/c/${name}${views.shift()}`;

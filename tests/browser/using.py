@@ -18,8 +18,12 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 FIND = Path(__file__).with_name("find.js").read_text(encoding="utf-8")
-SETTLED = """return document.querySelector(`.view.of-${arguments[0]} h1`) &&
-  !document.querySelector("[aria-busy=true]") && [...document.images].every((e) => e.complete)"""
+SETTLED = """const view = document.querySelector(`.view.of-${arguments[0]}`);
+const none = (what) => !document.querySelector(what);
+const grids = [...document.querySelectorAll(".tiles-grid")];
+return view?.querySelector("h1") && none("[aria-busy=true]") && none(".tile:not([data-row])") &&
+  (arguments[0] !== "map" || view.querySelector("[data-drawn]") && !none(".map-groups button")) &&
+  grids.every((grid) => grid.children.length) && [...document.images].every((e) => e.complete)"""
 # Into the middle of the window: at its edges are the bars.
 REACH = """const it = arguments[0].labels?.[0] ?? arguments[0];
 it.scrollIntoView({ block: "center", behavior: "instant" });
