@@ -18,6 +18,7 @@ export function showLarge({ context, n, at, itemAt, moved, closed }) {
   const next = make("button", { type: "button", class: "round", "aria-label": "Next", "aria-keyshortcuts": "ArrowRight", onclick: () => step(1) }, "›");
   let turn = 0;
   let row = null;
+  let second = null;
 
   const dialog = make("dialog", { class: "large", "aria-labelledby": "large-title" },
     make("div", { class: "dialog-head" }, title, place,
@@ -45,6 +46,7 @@ export function showLarge({ context, n, at, itemAt, moved, closed }) {
       place.textContent = `${count(at + 1)} of ${count(n())}`;
       if (item.row !== row) {
         row = item.row;
+        second = null;
         title.replaceChildren(make("bdi", {}, item.name));
         stage.replaceChildren(item.text ? words(item.text) : view(item));
         ahead();
@@ -73,16 +75,18 @@ export function showLarge({ context, n, at, itemAt, moved, closed }) {
 
   function factsOf(item) {
     const cluster = store.cluster(item.uid);
+    second = item.second && store.cluster(item.second.uid);
     const line = (term, ...said) => make("div", {}, make("dt", {}, term), make("dd", {}, ...said));
-    const button = (key, label, run) => make("button", { type: "button", class: "plain", "aria-keyshortcuts": key, onclick: run }, label, make("kbd", { "aria-hidden": "true" }, key.toUpperCase()));
+    const button = (key, label, run, how = "") => make("button", { type: "button", class: `plain ${how}`, "aria-keyshortcuts": key, onclick: run }, make("bdi", {}, label), make("kbd", { "aria-hidden": "true" }, key.toUpperCase()));
     return [
       item.reason && make("div", { class: "reason" }, make("h3", {}, "Why it is doubtful"), make("p", {}, make("bdi", {}, item.reason))),
       make("div", { class: "facts-buttons" },
+        second && button("y", `Move to ${nameOf(second)}`, doing.y, "wholly"),
         button("m", "Move to …", doing.m), button("n", "New cluster", doing.n), button("o", "Fits nowhere", doing.o), button("s", "More like this", doing.s)),
       make("dl", {},
         cluster && line("In", named(cluster)),
         item.by_hand ? line("How sure", "put here by hand") : item.probability !== null && line("How sure", percent(item.probability)),
-        item.second && line("Or else", make("bdi", {}, nameOf(item.second))),
+        item.second && line("Or else", named(second ?? item.second)),
         item.width && line("Size", `${count(item.width)} × ${count(item.height)} pixels`),
         line("File", make("bdi", {}, item.name)),
         item.source && line("From", make("bdi", {}, item.source))),
@@ -95,6 +99,7 @@ export function showLarge({ context, n, at, itemAt, moved, closed }) {
     if (dialog.open) show();
   };
   const doing = {
+    y: staying(() => second && actions.send({ kind: "move", rows: [row], to: second.uid })),
     m: staying(() => actions.moveTo([row])),
     n: staying(() => actions.newCluster([row])),
     o: staying(() => actions.nowhere([row])),
