@@ -90,7 +90,7 @@ async function draw(root, context, about, { plain = false, restart }) {
 
   const colours = colouring({ ...context, points, painter, legendPlace, redraw: () => loop.redraw(), named: showNames });
   const bar = controls({
-    colours, zoom: (factor) => { flat.zoomBy(factor); moved(); }, all: showAll,
+    colours, problem: context.notices.problem, zoom: (factor) => { flat.zoomBy(factor); moved(); }, all: showAll,
     lasso: (wanted) => { isLasso = wanted; over.classList.toggle("draws", wanted); },
     selectMarked: () => rows().then((known) => select.add(colours.markedPoints().map((i) => known[i]))),
   });
@@ -103,7 +103,9 @@ async function draw(root, context, about, { plain = false, restart }) {
     names.hidden = false;
     above.show({});
     over.dataset.drawn = n;
-    nearest ??= grid(points.places);
+    if (nearest) return;
+    nearest = grid(points.places);
+    api.get(api.of(store.name, "map", "labels"), { signal }).then(({ kinds }) => bar.offer(kinds)).catch(context.notices.problem);
   }
   async function rows() {
     points.rows ??= new Int32Array(await rowsComing).subarray(0, n);
@@ -216,7 +218,6 @@ async function draw(root, context, about, { plain = false, restart }) {
   watch.observe(area);
   resize();
   await colours.by("cluster");
-  api.get(api.of(store.name, "map", "labels"), { signal }).then(({ kinds }) => bar.offer(kinds)).catch(context.notices.problem);
   context.actions.home(over);
 
   return () => {

@@ -13,8 +13,9 @@ export function colouring({ store, api, signal, points, painter, legendPlace, re
   let codes = new Uint16Array(0);
   let range = null;
   let explaining = 0;
+  // Who chooses twice gets what was chosen last, whichever comes first.
+  let turn = 0;
 
-  const get = (...parts) => api.get(api.of(store.name, "map", ...parts), { signal });
   const binary = (...parts) => api.binary(api.of(store.name, "map", ...parts), { signal });
 
   function byCluster() {
@@ -22,15 +23,17 @@ export function colouring({ store, api, signal, points, painter, legendPlace, re
     groups = clusters.map((cluster) => ({ ...GREY, ...cluster, name: nameOf(cluster) }));
     codes = codesOfUids(points.uids, store.clusters);
   }
-  async function byConfidence() {
-    groups = null;
+  async function byConfidence(mine) {
     const values = new Float32Array(await binary("confidence")).subarray(0, points.uids.length);
+    if (mine !== turn) return;
+    groups = null;
     ({ codes, ...range } = codesOfConfidence(values));
   }
-  async function byLabel(of) {
+  async function byLabel(of, mine) {
     const asked = `?of=${encodeURIComponent(of)}`;
     const answer = await api.get(`${api.of(store.name, "map", "labels")}${asked}`, { signal });
     const found = new Int32Array(await api.binary(`${api.of(store.name, "map", "labels", "codes")}${asked}`, { signal }));
+    if (mine !== turn) return;
     groups = answer.names.map((label, i) => ({ ...label, uid: i + 1 }));
     const none = found.reduce((n, label) => n + (label < 0), 0);
     groups.push({ ...GREY, name: "without", size: none, uid: NOWHERE });
@@ -65,22 +68,26 @@ export function colouring({ store, api, signal, points, painter, legendPlace, re
   return {
     // what: "cluster", "confidence", or "=NAME" for labels.
     async by(wanted) {
+      const mine = ++turn;
       what = wanted;
       marked.clear();
       if (what === "cluster") byCluster();
-      else if (what === "confidence") await byConfidence();
-      else await byLabel(what.slice(1));
-      applied();
+      else if (what === "confidence") await byConfidence(mine);
+      else await byLabel(what.slice(1), mine);
+      if (mine === turn) applied();
     },
-    // After an edit: the colours anew, what is highlighted stays so by its uid.
+    // After an edit: the colours anew, what is highlighted stays so by its uid. Labels stay.
     async edited() {
-      if (what === "cluster") {
+      if (what !== "cluster" && what !== "confidence") return;
+      const mine = ++turn;
+      if (what === "confidence") await byConfidence(mine);
+      else {
         const kept = new Set([...marked].map((code) => groups[code].uid));
         byCluster();
         marked.clear();
         groups.forEach(({ uid }, code) => { if (kept.has(uid)) marked.add(code); });
-      } else if (what === "confidence") await byConfidence();
-      applied();
+      }
+      if (mine === turn) applied();
     },
     repaint,
     isMarked: (code) => marked.size === 0 || marked.has(code),

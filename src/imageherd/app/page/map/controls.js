@@ -1,11 +1,11 @@
 // The row of buttons above the map, and the sentences below it that say which keys do what.
 import { count, make } from "../dom.js";
 
-export function controls({ colours, zoom, all, lasso, selectMarked }) {
+export function controls({ colours, problem, zoom, all, lasso, selectMarked }) {
   const button = (label, onclick, more = {}) => make("button", { type: "button", class: "plain", onclick, ...more }, label);
   const by = make("select", { id: "map-by" },
     make("option", { value: "cluster" }, "cluster"), make("option", { value: "confidence" }, "how sure its place is"));
-  by.addEventListener("change", () => colours.by(by.value));
+  by.addEventListener("change", () => colours.by(by.value).catch(problem));
   const lassoButton = button("Lasso", () => {
     const wanted = lassoButton.getAttribute("aria-pressed") !== "true";
     lassoButton.setAttribute("aria-pressed", String(wanted));
