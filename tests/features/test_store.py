@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_fakes import PART_ROWS, FakeBackbone, World, picture
@@ -170,6 +170,8 @@ def test_items_that_are_damaged_are_refused(filled):
         filled.items()
 
 
+# No deadline: it writes files, on a machine that may do something else.
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 7), max_size=5), st.data())
 def test_items_are_what_was_put_in(tmp_path_factory, lengths, data):
     folder = tmp_path_factory.mktemp("items")
