@@ -106,6 +106,7 @@ class KMeans(Head):
     """
 
     _saved: ClassVar[tuple[str, ...]] = ("n_iter_", "history_", "inertia_")
+    keeps_dtypes: ClassVar[tuple[str, ...]] = ()
     starts_warm: ClassVar[bool] = True
     history_: list[dict[str, Any]]
 
@@ -174,11 +175,6 @@ class KMeans(Head):
 
     def _network(self, d: int, facts: dict[str, Any]) -> nn.Module:
         return Centers(self.n_clusters, d)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []
-        return tags
 
 
 class SphericalKMeans(KMeans):
