@@ -1,8 +1,9 @@
 // How many points a frame draws. Points come in random order, so that the first of them are a fair
-// sample: while the map moves only so many are drawn as cost a frame little more than it takes
-// anyway; when it rests the others follow, some a frame, until all are there. One frame is under
-// way at a time, so that input never waits for more than one.
-const MOVING_MS = 15;
+// sample: while the map moves only so many are drawn as leave it 25 frames a second, or as cost
+// little where it has not so many anyway; when it rests the others follow, some a frame, until all
+// are there. One frame is under way at a time, so that input never waits for more than one.
+const MOVING_MS = 36;
+const LEAST_MS = 4;
 const RESTING_MS = 70;
 const AT_REST_AFTER = 100;
 const FEWEST = 10_000;
@@ -27,6 +28,8 @@ export function costs(perPoint) {
       else perPoint = Math.max((xy / n - (x / n) * (y / n)) / spread, perPoint / GROW, 1e-7);
     },
     pointsFor: (ms) => Math.max(FEWEST, Math.round(ms / perPoint)),
+    // What a frame costs that draws none.
+    empty: () => (n ? Math.max(0, (y - x * perPoint) / n) : 0),
   };
 }
 
@@ -44,12 +47,12 @@ export function frames(painter, full) {
   let asked = 0;
   let usual = 0;
   let isSlow = false;
-  let budget = MOVING_MS;
+  let isMoving = true;
 
   function learn(points, ms) {
     if (ms >= NO_FRAME_MS) return;
     cost.learn(points, ms);
-    if (budget === MOVING_MS) usual += 0.25 * (ms - usual);
+    if (isMoving) usual += 0.25 * (ms - usual);
     isSlow ||= usual > SLOW_MS;
   }
 
@@ -62,7 +65,8 @@ export function frames(painter, full) {
     pending = 0;
     if (!stale && drawn >= total) return full();
     const from = stale ? 0 : drawn;
-    budget = now - changed > AT_REST_AFTER ? RESTING_MS : MOVING_MS;
+    isMoving = now - changed <= AT_REST_AFTER;
+    const budget = isMoving ? Math.max(LEAST_MS, MOVING_MS - cost.empty()) : RESTING_MS;
     drawn = Math.min(total, from + cost.pointsFor(budget));
     stale = false;
     [began, pending] = [now, drawn - from];
