@@ -56,6 +56,9 @@ def page(driver, server, clustering):
     driver.get_log("browser")
     page = Page(driver, server.link, clustering)
     page.sized(1440, 900)
+    # One test's theme is not the next one's.
+    origin = {"origin": page.link.partition("/?")[0], "storageTypes": "local_storage"}
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", origin)
     page.open()
     yield page
     errors = page.errors()

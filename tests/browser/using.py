@@ -44,6 +44,8 @@ class Page:
 
     def __init__(self, driver: Chrome, link: str, name: str) -> None:
         self.driver, self.link, self.name = driver, link, name
+        # What the console may say, besides nothing: a regular expression.
+        self.expected = "$^"
 
     # ---- looking
 
@@ -168,10 +170,10 @@ class Page:
 
     # ---- what it left
 
-    def errors(self, expected: str = "$^") -> list[str]:
-        """What the console said since it was last asked, without what is `expected`."""
-        entries = [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        return [entry["message"] for entry in entries if not re.search(expected, entry["message"])]
+    def errors(self) -> list[str]:
+        """What went wrong by the console since it was last asked, but for what is expected."""
+        said = [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+        return [message for message in said if not re.search(self.expected, message)]
 
 
 def downloaded(page: Page, folder: Path, ending: str) -> Path:
