@@ -73,7 +73,7 @@ function listen() {
   stopListening = api.listen(store.name, {
     onState: (state) => store.heard(state).catch(notices.problem),
     onLost: (why) => notices.connection(why ?? "The connection to imageherd serve is lost. Trying again …"),
-    onBack: () => { notices.connection(null); notices.clear(); store.refresh().catch(notices.problem); },
+    onBack: () => { notices.connection(null); store.refresh().catch(notices.problem); },
   });
 }
 

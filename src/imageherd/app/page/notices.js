@@ -2,7 +2,6 @@
 //
 //   notices.say(text, {label, run})   done; with an offer beside it ("Undo"); goes by itself
 //   notices.problem(error, {label, run})  an Error or a sentence; stays until closed or tried again
-//   notices.clear()                   takes off what is shown
 //   notices.connection(text)          a line under the bar while the server is away; null takes it off
 //   notices.within(dialog)            while a modal dialog is open nothing outside it can be seen or heard;
 //                                     within(null): outside again
@@ -47,7 +46,6 @@ export function createNotices() {
       if (error?.name === "AbortError") return;
       show("problem", String(error?.message ?? error), offer);
     },
-    clear: drop,
     connection(text) {
       byId("connection").hidden = text === null;
       byId("connection").textContent = text ?? "";
