@@ -11,7 +11,6 @@ const ROLES = {
   heading: "h1, h2, h3, h4, [role=heading]",
   file: "input[type=file]",
   listbox: "[role=listbox]",
-  picture: "img",
   dialog: "dialog[open], [role=dialog]",
 };
 const clean = (text) => (text ?? "").replace(/\s+/g, " ").trim();
