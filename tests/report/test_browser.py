@@ -4,11 +4,11 @@ import html
 import json
 import re
 
-import browser
 import numpy as np
 import pytest
 import report_fakes
 
+import browser
 from imageherd.report import page, write_report
 from imageherd.report.data import Curve
 

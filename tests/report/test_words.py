@@ -3,9 +3,9 @@
 import json
 import re
 
-import browser
 import report_fakes
 
+import browser
 from imageherd.report import payload, write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & <b>bold</b>"
