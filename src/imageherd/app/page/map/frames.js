@@ -4,8 +4,8 @@
 // are there. One frame is under way at a time, so that input never waits for more than one.
 const MOVING_MS = 36;
 const LEAST_MS = 4;
-const RESTING_MS = 70;
-const AT_REST_AFTER = 100;
+const RESTING_MS = 110;
+const AT_REST_AFTER = 80;
 const FEWEST = 10_000;
 const FORGET = 0.85;
 const GROW = 2;
