@@ -89,3 +89,10 @@ def test_a_link_without_its_token_opens_nothing(page):
     page.driver.delete_all_cookies()
     page.driver.get(page.link.partition("?")[0])
     page.has("token")
+
+
+def test_the_link_opens_from_another_sites_page(page):
+    page.driver.delete_all_cookies()
+    page.driver.get(f'data:text/html,<a id="l" href="{page.link}">herd</a>')
+    page.driver.find_element("id", "l").click()
+    page.settled("clusters")

@@ -105,7 +105,9 @@ class Guard:
             return None
         answer = RedirectResponse("/", 303)
         value = self._token.decode()
-        answer.set_cookie(self.cookie, value, path="/", httponly=True, samesite="strict")
+        # "strict" would keep it back where the link is on another site's page, such as a notebook's
+        # or a web mail's; what changes something is refused from there whatever the cookie.
+        answer.set_cookie(self.cookie, value, path="/", httponly=True, samesite="lax")
         return answer
 
     def _known(self, headers: Headers) -> bool:
