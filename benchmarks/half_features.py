@@ -1,6 +1,6 @@
 """What features in float16 save, and what they change.
 
-    python benchmarks/float16.py X.npy [--labels y.npy] [--n-clusters 20] [--seeds 3]
+    python benchmarks/half_features.py X.npy [--labels y.npy] [--n-clusters 20] [--seeds 3]
 
 Takes the vectors into a herd twice, in float32 and in float16, and compares: bytes on disk; the
 share of each row's 10 nearest that stay; the clusters of k-means and TSP, as the adjusted Rand
