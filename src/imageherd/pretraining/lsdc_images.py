@@ -279,7 +279,8 @@ class LSDCImages(BaseEstimator):  # type: ignore[misc]
         wanted = self.batch_size or min(max(256, 8 * self.n_clusters), 4096)
         length = plan(len(pixels), batch_size=wanted, epochs=self.epochs, min_steps=self.min_steps)
         usage = Usage(self.n_clusters, fabric.device)
-        counts = {f"usage_{name}": counted for name, counted in vars(usage).items()}
+        sums = ("total", "entropy", "used", "rows")
+        counts = {f"usage_{name}": getattr(usage, name) for name in sums}
         run = Run(
             *(pixels.to(fabric.device), length.epochs, length.batch_size, seed, fabric),
             rate=self.lr,
