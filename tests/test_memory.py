@@ -103,17 +103,19 @@ def test_what_a_gpu_has_no_room_for_is_told_before(monkeypatch):
 
 
 def test_of_a_fit_on_features_in_a_file_memory_does_not_follow_the_rows(tmp_path):
-    few, many, d = 16_000, 80_000, 256
+    few, many, d = 16_000, 80_000, 512
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (many, d))
     X[:] = (
         np.random.default_rng(0).standard_normal((many // 8, d), dtype=np.float32).repeat(8, axis=0)
     )
     X.flush()
+    # What is freed goes back to the system at once, so that what is counted is in use.
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
     def copies(where):
         command = [sys.executable, "-W", "ignore", "-c", FIT, tmp_path / "X.npy", where]
         command += [str(few), str(many)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=tmp_path)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=tmp_path, env=env)
         return int(done.stdout) / (4 * d * (many - few))
 
     in_file, in_memory = copies("file"), copies("memory")

@@ -96,13 +96,14 @@ def test_a_pull_that_is_stopped_goes_on(run, here):
     url = f"file://{here}/disk"
     run("push", "v.herd", url)
     script = (
-        "import os, signal, sys\n"
+        "import os, signal, sys, threading\n"
         "from imageherd.remote.store import Store\n"
-        "get = Store.get\n"
-        "def slow(self, name, path):\n"
+        "get, once = Store.get, threading.Lock()\n"
+        "def stopped(self, name, path):\n"
         "    get(self, name, path)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "Store.get = slow\n"
+        "    if once.acquire(blocking=False):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "Store.get = stopped\n"
         "from imageherd.cli import main\n"
         "main()\n"
     )

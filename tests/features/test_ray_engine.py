@@ -261,6 +261,10 @@ def test_a_driver_that_is_killed_leaves_no_process_and_the_next_one_goes_on(
         assert not left.exists()
 
 
+def test_workers_do_not_let_everything_else_on_the_machine_go_first(cluster):
+    assert cluster.get(cluster.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 def test_a_source_that_the_workers_lack_is_told_with_the_machine(cluster, tmp_path, pictures, net):
     source = FolderSource(pictures)
     source.uri = "folder:/nowhere/photos"

@@ -10,6 +10,7 @@ killed run is taken up as ever.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import socket
@@ -190,6 +191,9 @@ class _Contents(dict[str, int]):
 def _on_ray(engine: RayEngine, backbone: str, device: str, work: Work) -> Iterator[EmbedShard]:
     """Open the engine; see `imageherd.features.task`."""
     with connected(engine.address) as ray, _settings(ray):
+        # Ray Data holds the actors of an earlier run of this process, and so their cores, in cycles
+        # of references: until they are collected there is no room for those of this one.
+        gc.collect()
         shards = _results(ray, engine, backbone, device, work)
 
         def embed(jobs: list[Job], block: Block, advance: Advance) -> Embedded:
