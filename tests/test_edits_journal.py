@@ -198,6 +198,11 @@ def test_an_edit_while_a_refit_is_under_way_takes_none_of_its_numbers(herd):
     assert [e.kind for e in edits.undoable()[0]] == ["merge", "move"]
 
 
+def test_the_first_edit_of_all_takes_none_of_them_either(herd):
+    previous = before_another(versions_of(herd.path, "default"), 7)
+    assert herd.edit().move([0]).payload["to"] == previous.config["next_uid"] + 7
+
+
 def test_any_name_and_folder_will_do(template, tmp_path):
     herd = Herd(shutil.copytree(template, tmp_path / "50 % of #1?.herd"))
     herd.cluster("kmeans", 3, name="by hand")

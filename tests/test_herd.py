@@ -10,6 +10,7 @@ import pytest
 from imageherd.errors import ImageherdError
 from imageherd.features.listing import Listed
 from imageherd.heads import HEADS
+from imageherd.heads.make import make_head
 from imageherd.herd import Herd
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "clothing"
@@ -238,6 +239,11 @@ def test_copies_of_one_image_are_one_cluster(photos, tmp_path, method):
     assert herd.report().is_file()
     with pytest.raises(ImageherdError, match="does not suit 1 different images"):
         herd.cluster("kmeans", 2)
+
+
+def test_one_image_makes_no_clusters():
+    with pytest.raises(ImageherdError, match=r"does not suit 1 images; it takes two to make clust"):
+        make_head("kmeans", 2, 1, random_state=0, device="cpu")
 
 
 def test_a_damaged_graph_is_made_again(herd):

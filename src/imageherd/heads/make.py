@@ -44,9 +44,8 @@ def make_head(
         if name not in known:
             raise ImageherdError(f"{method} has no parameter {name!r}{_choices(name, known)}")
     if not 2 <= n_clusters <= n:
-        raise ImageherdError(
-            f"n_clusters={n_clusters} does not suit {n} images; give a number from 2 to {n}."
-        )
+        least = f"give a number from 2 to {n}" if n > 1 else "it takes two to make clusters"
+        raise ImageherdError(f"n_clusters={n_clusters} does not suit {n} images; {least}.")
     resolve_device(device)
     if not head_class.counts_itself:
         params["n_clusters"] = n_clusters
