@@ -33,7 +33,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-PARTS = ("embed", "knn", "heads", "growth")
+EVERYWHERE = ("embed", "knn", "heads", "growth")
+PARTS = (*EVERYWHERE, "gpu")
 PACKAGES = ("torch", "onnxruntime", "faiss-cpu", "scikit-learn", "numpy", "clustpy")
 THREADS = ("OMP", "OPENBLAS", "MKL")
 
@@ -43,7 +44,9 @@ Case = dict[str, Any]
 def main() -> int:
     options = parse()
     kept = read(options.out)
-    parts = PARTS if options.part == "all" else (options.part,)
+    parts = (options.part,)
+    if options.part == "all":
+        parts = PARTS if options.table or options.device != "cpu" else EVERYWHERE
     if options.table:
         from parts.table import to_markdown
 
@@ -235,7 +238,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=cores, help="of every library")
     parser.add_argument("--work", type=Path, help="where a temporary folder goes, some GB")
     parser.add_argument("--profile", type=Path, help="folder: cProfile each case, keep no record")
-    parser.add_argument("--device", default="cpu", help="of embed and heads")
+    parser.add_argument("--device", default="cpu", help="of embed, heads and gpu")
     parser.add_argument(
         "--repeats", type=positive, default=1, help="embed: runs, of which the median"
     )

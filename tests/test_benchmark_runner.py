@@ -6,10 +6,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import run
-from parts import heads, table
+from parts import gpu, heads, table
 
 RUNNER = Path(run.__file__)
 FOUND = {
@@ -140,6 +141,39 @@ def test_versions_do_not_share_a_table():
     assert found.count("### Heads") == 2
     assert "numpy 2" in found
     assert "numpy 3" in found
+
+
+def test_what_needs_a_gpu_is_not_part_of_all_without_one(monkeypatch, capsys):
+    call(monkeypatch, "all", "--list")
+    assert "gpu: " not in capsys.readouterr().out
+    call(monkeypatch, "all", "--device", "cuda", "--list")
+    assert "gpu: method=temi, n=1280000, d=768, clusters=1000" in capsys.readouterr().out
+
+
+def test_the_gpu_s_cases_run_on_a_cpu_too(tmp_path):
+    options = run.parse(["gpu", "--sizes", "800"])
+    cases = {case["method"]: case for case in gpu.plan(options)}
+    found = {}
+    for method, case in cases.items():
+        gpu.prepare(case, options, tmp_path)
+        found[method] = gpu.measure(case, options, tmp_path)
+    assert found["knn"]["recall"] == 1
+    # Of 200 epochs one was run.
+    temi = found["temi"]
+    assert temi["full_s"] > 100 * temi["epoch_s"] > 0
+    # 800 rows are a step an epoch: SCP finds some of the planted clusters, and TEMI more than none.
+    assert found["scp"]["nmi"] > 0.3
+    assert temi["nmi"] > 0
+    kept = record("x", "", 0, 1, 1)
+    records = [kept | found[method] | {"case": cases[method]} for method in found]
+    assert [row["found"][:3] for row in gpu.rows(records)] == ["rec", "NMI", "NMI"]
+
+
+def test_neighbours_of_the_own_cluster():
+    kinds = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [5, 7, 9]))
+    ids = gpu.within(kinds, 4)
+    assert (kinds[ids] == kinds[:, None]).all()
+    assert all(len({row, *near}) == 5 for row, near in enumerate(ids))
 
 
 def test_from_the_command_line_to_a_table(tmp_path):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-TITLES = {"embed": "Embedding", "knn": "Neighbors", "heads": "Heads", "growth": "Growth"}
+TITLES = {
+    "embed": "Embedding",
+    "knn": "Neighbors",
+    "heads": "Heads",
+    "growth": "Growth",
+    "gpu": "GPU",
+}
 Record = dict[str, Any]
 
 
