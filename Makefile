@@ -18,8 +18,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/imageherd sort examples/clothing --herd demo.herd
 
+# Two processes, a file of tests to either, with a thread each: 2 cores have room for no more.
 test: .venv/installed-dev browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
