@@ -176,6 +176,12 @@ def test_neighbours_of_the_own_cluster():
     assert all(len({row, *near}) == 5 for row, near in enumerate(ids))
 
 
+def test_the_documentation_has_the_tables_of_the_records_that_are_kept():
+    kept = run.read(RUNNER.parent / "results.json")
+    shown = (RUNNER.parents[1] / "docs" / "benchmarks.md").read_text()
+    assert table.to_markdown(kept).replace("### ", "## ") in shown
+
+
 def test_from_the_command_line_to_a_table(tmp_path):
     def python(*arguments):
         command = [sys.executable, RUNNER, "heads", "--out", "found.json", *arguments]
