@@ -148,6 +148,8 @@ def test_what_needs_a_gpu_is_not_part_of_all_without_one(monkeypatch, capsys):
     assert "gpu: " not in capsys.readouterr().out
     call(monkeypatch, "all", "--device", "cuda", "--list")
     assert "gpu: method=temi, n=1280000, d=768, clusters=1000" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="gpu wants --device cuda"):
+        call(monkeypatch, "gpu", "--list")
 
 
 def test_the_gpu_s_cases_run_on_a_cpu_too(tmp_path):

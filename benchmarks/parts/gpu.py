@@ -25,6 +25,8 @@ Case = dict[str, Any]
 
 
 def plan(options: Any) -> list[Case]:
+    if options.device == "cpu" and not options.sizes:
+        raise SystemExit("gpu wants --device cuda; on a CPU give small --sizes to try it out.")
     return [
         {
             "method": method,
